@@ -1,0 +1,1 @@
+"""Topics, leases and commands among nodes. ``memory``: one process is the whole system."""

@@ -1,0 +1,19 @@
+"""Durable state in a relational database: Core tables and queries, migrations, and the SQLite store.
+
+::
+
+    open_store ──► SQLiteStore ──► one writer thread   (writer.py: group commit)
+                        │     └──► a few reader threads (reader.py: snapshots)
+                        └──► journal ──► the in-process broker
+
+A unit of work sees a ``SQLTransaction``, whose repositories (applications.py, users.py, sessions.py) execute Core
+statements that are compiled once (statements.py).
+"""
+
+from __future__ import annotations
+
+from offhook.storage.lock import DataLock
+from offhook.storage.migrate import IncompatibleDatabase
+from offhook.storage.sqlite import SQLiteStore, open_store
+
+__all__ = ["DataLock", "IncompatibleDatabase", "SQLiteStore", "open_store"]

@@ -1,0 +1,104 @@
+"""Applications in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from offhook.domain.accounts import Application
+from offhook.domain.events import application_topic, user_topic
+from offhook.errors import Conflict, NotFound
+from offhook.storage.journal import Topics
+from offhook.storage.statements import Row, Rows, Statement, UniqueViolation
+from offhook.storage.tables import applications, users
+
+_FIELDS = (
+    "name",
+    "domain",
+    "api_key",
+    "client_id",
+    "client_secret_hash",
+    "created_at",
+    "guests",
+    "enabled",
+    "sessions",
+    "tokens",
+    "webhook",
+)
+_COLUMNS = (applications.c.id, *(applications.c[name] for name in _FIELDS))
+_VALUES = {name: bindparam(name, type_=applications.c[name].type) for name in _FIELDS}
+_UNIQUE = {"name": "name", "domain": "domain", "api_key": "API key"}
+
+_ADD = Statement(insert(applications).values(_VALUES).returning(applications.c.id))
+_GET = Statement(select(*_COLUMNS).where(applications.c.id == bindparam("id")))
+_BY_NAME = Statement(select(*_COLUMNS).where(applications.c.name == bindparam("name")))
+_BY_API_KEY = Statement(select(*_COLUMNS).where(applications.c.api_key == bindparam("api_key")))
+_LIST = Statement(select(*_COLUMNS).order_by(applications.c.id))
+_SAVE = Statement(update(applications).where(applications.c.id == bindparam("key")).values(_VALUES))
+_DELETE = Statement(delete(applications).where(applications.c.id == bindparam("id")))
+_USER_IDS = Statement(select(users.c.id).where(users.c.application_id == bindparam("id")))
+
+
+class SQLApplications:
+    """``ports.Applications`` on a connection.
+
+    Args:
+        rows: executes its statements.
+        topics: the journal, which forgets the topics of a deleted application.
+    """
+
+    __slots__ = ("_rows", "_topics")
+
+    def __init__(self, rows: Rows, topics: Topics) -> None:
+        self._rows = rows
+        self._topics = topics
+
+    def add(self, application: Application) -> Application:
+        try:
+            row = self._rows.first(_ADD, **_values(application))
+        except UniqueViolation as violation:
+            raise _taken(application, violation) from violation
+        assert row is not None
+        return replace(application, id=row[0])
+
+    def get(self, application_id: int) -> Application | None:
+        return _application(self._rows.first(_GET, id=application_id))
+
+    def by_name(self, name: str) -> Application | None:
+        return _application(self._rows.first(_BY_NAME, name=name))
+
+    def by_api_key(self, api_key: str) -> Application | None:
+        return _application(self._rows.first(_BY_API_KEY, api_key=api_key))
+
+    def list(self) -> Sequence[Application]:
+        return [Application(*row) for row in self._rows.all(_LIST)]
+
+    def save(self, application: Application) -> None:
+        try:
+            found = self._rows.run(_SAVE, key=application.id, **_values(application))
+        except UniqueViolation as violation:
+            raise _taken(application, violation) from violation
+        if not found:
+            raise NotFound("The application does not exist")
+
+    def delete(self, application_id: int) -> None:
+        gone = [user_topic(row[0]) for row in self._rows.all(_USER_IDS, id=application_id)]
+        self._rows.run(_DELETE, id=application_id)
+        self._topics.drop([application_topic(application_id), *gone])
+
+
+def _values(application: Application) -> dict[str, object]:
+    return {name: getattr(application, name) for name in _FIELDS}
+
+
+def _application(row: Row | None) -> Application | None:
+    return None if row is None else Application(*row)
+
+
+def _taken(application: Application, violation: UniqueViolation) -> Conflict:
+    for column, words in _UNIQUE.items():
+        if f"applications.{column}" in violation.columns:
+            return Conflict(f"The {words} {getattr(application, column)!r} is taken")
+    return Conflict("The application exists already")

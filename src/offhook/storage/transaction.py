@@ -1,0 +1,37 @@
+"""What a unit of work sees of the database."""
+
+from __future__ import annotations
+
+from offhook.domain.events import Event, Origin, Position, Topic
+from offhook.storage.applications import SQLApplications
+from offhook.storage.history import History, Leases
+from offhook.storage.journal import Topics
+from offhook.storage.sessions import SQLSessions
+from offhook.storage.statements import Rows
+from offhook.storage.users import SQLUsers
+
+
+class SQLTransaction:
+    """``ports.Transaction`` on a connection, and what the in-process broker keeps in the same database.
+
+    Args:
+        rows: executes all statements.
+        topics: the journal: its writer, or in a query its history.
+        epoch: names the journal's history.
+    """
+
+    __slots__ = ("_topics", "applications", "history", "leases", "sessions", "users")
+
+    def __init__(self, rows: Rows, topics: Topics, epoch: str) -> None:
+        self._topics = topics
+        self.applications = SQLApplications(rows, topics)
+        self.users = SQLUsers(rows, topics)
+        self.sessions = SQLSessions(rows)
+        self.history = History(rows, epoch)
+        self.leases = Leases(rows)
+
+    def publish(self, topic: Topic, event: Event, origin: Origin | None = None) -> Position:
+        return self._topics.publish(topic, event, origin)
+
+    def head(self, topic: Topic) -> Position:
+        return self._topics.head(topic)
