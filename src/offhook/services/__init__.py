@@ -1,0 +1,1 @@
+"""Use cases: check, store, publish. One file a noun."""

@@ -1,0 +1,263 @@
+"""The sessions whose connections this node holds, and the way of events to them.
+
+A live session hears two topics: its user's own, and its application's. The hub keeps one subscription at the broker
+for each topic, whatever the number of sessions, and hands each publication to every session of the topic in turn.
+
+A session that was resumed is *held* first: what is published meanwhile is kept aside. When its client is ready, the
+events it missed are taken from the topic's history, then those set aside, then it is live: in order, each once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import structlog
+
+from offhook.codes import CloseReason, EndReason
+from offhook.domain.accounts import Application, User
+from offhook.domain.events import (
+    Position,
+    Topic,
+    UserBlocked,
+    UserUnblocked,
+    UserUpdated,
+    application_topic,
+    user_topic,
+)
+from offhook.domain.sessions import Session
+from offhook.ports import BlocksChanged, Broker, HistoryLost, Publication
+
+HISTORY_PAGE = 500
+MAX_HELD = 10_000
+"""Publications set aside for one held session; what comes after them is taken from the topics' histories."""
+
+NOBODY: frozenset[int] = frozenset()
+
+log = structlog.get_logger(__name__)
+
+
+class Outlet(Protocol):
+    """A session's connection, as the hub sees it."""
+
+    def deliver(self, publication: Publication) -> None:
+        """Sends an event to the client if it has asked for such events. Must not raise, must not wait."""
+
+    def ended(self, reason: EndReason, text: str) -> None:
+        """The session is over: tells the client, then closes."""
+
+    def drop(self, reason: CloseReason) -> None:
+        """Closes the connection; the session lives on elsewhere or later."""
+
+
+class LiveSession:
+    """A session with a connection on this node.
+
+    Attributes:
+        record: the session as stored when the connection was accepted.
+        application: its application at that time.
+        user: its user, kept up to date by the user's own events.
+        acked: topic → offset of the last event that the client is known to have seen.
+        blocked: ids of the users of whom this one is to hear nothing, nor they of this one.
+        releasing: whether what it missed is being delivered.
+        recovered: False if the session was resumed but some of what it missed is gone.
+    """
+
+    __slots__ = (
+        "_held",
+        "acked",
+        "application",
+        "blocked",
+        "outlet",
+        "record",
+        "recovered",
+        "releasing",
+        "user",
+        "user_id",
+    )
+
+    def __init__(self, record: Session, application: Application, user: User, outlet: Outlet) -> None:
+        self.record = replace(record, positions={})
+        self.application = application
+        self.user = user
+        self.user_id = user.id
+        self.outlet = outlet
+        self.acked: dict[Topic, int] = dict(record.positions)
+        self.recovered = True
+        self.releasing = False
+        self.blocked: frozenset[int] = NOBODY
+        self._held: list[Publication] | None = None
+
+    @property
+    def id(self) -> int:
+        return self.record.id
+
+    @property
+    def topics(self) -> tuple[Topic, Topic]:
+        """What the session hears."""
+        return user_topic(self.user_id), application_topic(self.record.application_id)
+
+    @property
+    def held(self) -> bool:
+        """Whether events are being kept back until the client is ready for what it missed."""
+        return self._held is not None
+
+    def hold(self) -> None:
+        """Keeps events back until ``Hub.release``."""
+        self._held = []
+
+    def deliver(self, publication: Publication) -> None:
+        """Takes one event, in the topic's order."""
+        if self._held is None:
+            self.emit(publication)
+        elif len(self._held) <= MAX_HELD:
+            self._held.append(publication)
+
+    def emit(self, publication: Publication) -> None:
+        """Gives one event to the client."""
+        if publication.subject == self.user_id and isinstance(publication.event, UserUpdated):
+            self.user = publication.event.user
+        if publication.subject not in self.blocked or isinstance(publication.event, UserBlocked | UserUnblocked):
+            self.outlet.deliver(publication)
+
+    def take_held(self) -> list[Publication]:
+        """What was kept back since the last call, still holding."""
+        held, self._held = self._held or [], []
+        return held
+
+    def go_live(self) -> None:
+        """Stops holding."""
+        self._held = None
+
+
+class Hub:
+    """The live sessions of this node, by id and by topic."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._sessions: dict[int, LiveSession] = {}
+        self._topics: dict[Topic, dict[LiveSession, None]] = {}
+        self._blocks: dict[int, frozenset[int]] = {}
+
+    def load_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Learns all blocks there are, as (blocker id, blocked id)."""
+        blocks: dict[int, set[int]] = {}
+        for one, other in pairs:
+            blocks.setdefault(one, set()).add(other)
+            blocks.setdefault(other, set()).add(one)
+        self._blocks = {user_id: frozenset(others) for user_id, others in blocks.items()}
+
+    def blocks_changed(self, command: BlocksChanged) -> None:
+        """Learns the blocks of some users anew."""
+        for user_id, others in command.blocks:
+            if others:
+                self._blocks[user_id] = others
+            else:
+                self._blocks.pop(user_id, None)
+            for live in self._topics.get(user_topic(user_id), ()):
+                live.blocked = others
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[LiveSession]:
+        return iter(list(self._sessions.values()))
+
+    def get(self, session_id: int) -> LiveSession | None:
+        """The session with this id, if its connection is here."""
+        return self._sessions.get(session_id)
+
+    async def join(self, live: LiveSession) -> None:
+        """Adds a session, held: from now on nothing of its topics passes it by."""
+        live.hold()
+        live.blocked = self._blocks.get(live.user_id, NOBODY)
+        self._sessions[live.id] = live
+        for topic in live.topics:
+            members = self._topics.get(topic)
+            if members is None:
+                members = self._topics[topic] = {}
+                members[live] = None
+                await self._broker.subscribe(topic)
+            else:
+                members[live] = None
+
+    async def leave(self, live: LiveSession) -> None:
+        """Removes a session, if it is still the one that is here under its id. Idempotent."""
+        if self._sessions.get(live.id) is live:
+            del self._sessions[live.id]
+        for topic in live.topics:
+            members = self._topics.get(topic)
+            if members is not None and live in members:
+                del members[live]
+                if not members:
+                    del self._topics[topic]
+                    await self._broker.unsubscribe(topic)
+
+    async def recoverable(self, live: LiveSession) -> bool:
+        """Whether the history since what the session has seen is all there."""
+        try:
+            for topic in live.topics:
+                await self._broker.history(topic, await self._seen(live, topic), 1)
+        except HistoryLost:
+            return False
+        return True
+
+    async def release(self, live: LiveSession) -> None:
+        """Delivers what a held session missed, in order and once, and makes it live. Repeating it changes nothing."""
+        if not live.held or live.releasing:
+            return
+        live.releasing = True
+        try:
+            await self._catch_up(live)
+        finally:
+            live.releasing = False
+
+    async def _catch_up(self, live: LiveSession) -> None:
+        places = {topic: await self._seen(live, topic) for topic in live.topics}
+        behind = True
+        while behind:
+            # What is kept back by now is in the histories as well; what comes during the round below may not be.
+            live.take_held()
+            behind = False
+            for topic, place in places.items():
+                page = await self._after(live, topic, place)
+                for publication in page:
+                    live.emit(publication)
+                if page:
+                    behind = True
+                    places[topic] = page[-1].position
+            held = live.take_held()
+            behind = behind or len(held) > MAX_HELD
+        # No await since the last round: whatever is published from here on comes after what was kept back.
+        live.go_live()
+        for publication in held:
+            if publication.position.offset > places[publication.topic].offset:
+                live.emit(publication)
+
+    def publish(self, publication: Publication) -> None:
+        """Hands a publication to every session of its topic."""
+        members = self._topics.get(publication.topic)
+        if members is None:
+            return
+        if len(members) == 1:
+            next(iter(members)).deliver(publication)
+            return
+        for live in list(members):
+            live.deliver(publication)
+
+    async def _seen(self, live: LiveSession, topic: Topic) -> Position:
+        head = await self._broker.position(topic)
+        seen = live.acked.get(topic)
+        return head if seen is None else Position(head.epoch, seen)
+
+    async def _after(self, live: LiveSession, topic: Topic, place: Position) -> Sequence[Publication]:
+        head = await self._broker.position(topic)
+        if head == place:
+            return ()
+        try:
+            return await self._broker.history(topic, place, HISTORY_PAGE)
+        except HistoryLost:
+            live.recovered = False
+            log.warning("history_lost", session=live.id, topic=topic)
+            return await self._broker.history(topic, head, HISTORY_PAGE)

@@ -1,0 +1,184 @@
+"""What time does to sessions: leases are renewed, positions saved, and what is overdue is ended.
+
+Nothing here depends on a disconnect having been noticed: a node that died stops renewing its lease, and any other node,
+or the same one started again, finds its sessions and suspends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import structlog
+
+from offhook.codes import CloseReason, EndReason
+from offhook.domain import sessions as rules
+from offhook.domain.events import Topic
+from offhook.domain.sessions import Session
+from offhook.errors import OffhookError
+from offhook.ports import Broker, Clock, Observer, Store, Transaction
+from offhook.services.hub import LiveSession
+from offhook.services.presence import leave
+from offhook.services.sessions import BATCH, SessionService
+
+SWEEP_EVERY = 0.5
+"""Seconds between sweeps: how late an overdue session may be ended."""
+FORGET_EVERY = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class Reaper:
+    """The periodic work of one node.
+
+    Args:
+        lease: seconds that this node's lease runs; renewed three times as often.
+        retention: seconds that ended sessions stay in the ledger.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        broker: Broker,
+        sessions: SessionService,
+        clock: Clock,
+        observer: Observer,
+        lease: float,
+        retention: float,
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._sessions = sessions
+        self._clock = clock
+        self._observer = observer
+        self._lease = lease
+        self._retention = retention
+        self._node = sessions.node
+        self._task: asyncio.Task[None] | None = None
+        self._dirty: set[LiveSession] = set()
+
+    def acked(self, live: LiveSession) -> None:
+        """A client has seen more of its topics: its positions are to be saved soon."""
+        self._dirty.add(live)
+
+    async def start(self) -> None:
+        """Takes the node's lease and begins."""
+        await self._broker.acquire_lease(_lease_name(self._node), self._node, self._lease)
+        self._task = asyncio.create_task(self._run(), name="reaper")
+
+    async def stop(self) -> None:
+        """Ends, saves what is left to save and gives the lease back."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        await self._retry_suspensions()
+        await self.save_positions()
+        await self._broker.release_lease(_lease_name(self._node), self._node)
+
+    async def _run(self) -> None:
+        renewed = looked = forgot = time.monotonic()
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            now = time.monotonic()
+            try:
+                if now - renewed >= self._lease / 3:
+                    await self._broker.acquire_lease(_lease_name(self._node), self._node, self._lease)
+                    renewed = now
+                await self.save_positions()
+                await self._retry_suspensions()
+                await self.sweep()
+                if now - looked >= 1.0:
+                    await self.bury_nodes()
+                    looked = now
+                if now - forgot >= FORGET_EVERY:
+                    await self.forget()
+                    forgot = now
+            except OffhookError as error:
+                log.warning("sweep_failed", error=error.message)
+            except Exception:
+                log.exception("sweep_failed")
+
+    async def sweep(self) -> None:
+        """Lets users leave whose sessions are broken for too long, and ends sessions that nobody resumed."""
+        while True:
+            handled, ended = await self._store.transact(self._sweep)
+            for _ in range(ended):
+                self._observer.session_ended(EndReason.LEASE_EXPIRED)
+            if handled < BATCH:
+                return
+
+    def _sweep(self, tx: Transaction) -> tuple[int, int]:
+        now = self._clock.now()
+        due = tx.sessions.due(now, BATCH)
+        ended = 0
+        for session in due:
+            if session.resumable_until is not None and session.resumable_until <= now:
+                over = rules.end(session, now, EndReason.LEASE_EXPIRED)
+                story = rules.StoryEntry(now, rules.StoryKind.ENDED, EndReason.LEASE_EXPIRED.value)
+                tx.sessions.save(over, story)
+                ended += 1
+            else:
+                tx.sessions.save(replace(session, leave_at=None))
+        for application_id, user_id in {(session.application_id, session.user_id) for session in due}:
+            leave(tx, application_id, user_id, now)
+        return len(due), ended
+
+    async def bury_nodes(self) -> None:
+        """Suspends the sessions of nodes whose lease ran out."""
+        for node in await self._store.query(lambda tx: tx.sessions.active_nodes()):
+            if node == self._node or await self._broker.lease_holder(_lease_name(node)) is not None:
+                continue
+            log.warning("node_lost", node=node)
+            while True:
+                lost = await self._store.transact(functools.partial(self._bury, node))
+                for _ in lost:
+                    self._observer.session_suspended(CloseReason.PEER_LOST)
+                if len(lost) < BATCH:
+                    break
+
+    def _bury(self, node: str, tx: Transaction) -> Sequence[Session]:
+        now = self._clock.now()
+        lost = tx.sessions.active_on(node, BATCH)
+        policies = {
+            application_id: application.sessions
+            for application_id in {session.application_id for session in lost}
+            if (application := tx.applications.get(application_id)) is not None
+        }
+        story = rules.story_of_close(CloseReason.PEER_LOST, "its server died", now)
+        for session in lost:
+            tx.sessions.save(rules.suspend(session, now, policies[session.application_id]), story)
+        return lost
+
+    async def save_positions(self) -> None:
+        """Saves what clients have seen since the last time."""
+        if not self._dirty:
+            return
+        dirty, self._dirty = self._dirty, set()
+        rows: list[tuple[int, Mapping[Topic, int]]] = [(live.id, dict(live.acked)) for live in dirty]
+        try:
+            await self._store.transact(lambda tx: tx.sessions.save_positions(rows))
+        except BaseException:
+            self._dirty |= dirty
+            raise
+
+    async def forget(self) -> None:
+        """Deletes old sessions from the ledger, a batch at a time."""
+        before = self._clock.now() - timedelta(seconds=self._retention)
+        forgotten = BATCH
+        while forgotten == BATCH:
+            forgotten = await self._store.transact(lambda tx: tx.sessions.forget(before, BATCH))
+
+    async def _retry_suspensions(self) -> None:
+        unsaved, self._sessions.unsaved = self._sessions.unsaved, {}
+        for live, reason, detail in unsaved.values():
+            await self._sessions.suspend(live, reason, detail)
+
+
+def _lease_name(node: str) -> str:
+    return f"node.{node}"

@@ -1,0 +1,420 @@
+"""Sessions: started, suspended, resumed, ended - by their clients, by operators, and by time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from offhook.codes import CloseReason, EndReason
+from offhook.domain import sessions as rules
+from offhook.domain.accounts import (
+    Application,
+    DuplicatePolicy,
+    SessionPolicy,
+    User,
+    UserChanges,
+)
+from offhook.domain.events import Topic, UserUpdated, application_topic, user_topic
+from offhook.domain.sessions import Authentication, Client, Session, SessionState, StoryEntry, StoryKind
+from offhook.domain.values import JsonObject, Page, PageRequest
+from offhook.errors import AccessDenied, Conflict, NotFound, OffhookError, SessionLimitReached
+from offhook.ports import (
+    Broker,
+    Clock,
+    EndSession,
+    FenceSession,
+    Observer,
+    Profile,
+    SessionFilter,
+    StartAttempt,
+    Store,
+    Transaction,
+)
+from offhook.services.authentication import Authenticator, Newcomer, Verdict, admit
+from offhook.services.hub import Hub, LiveSession, Outlet
+from offhook.services.presence import arrive, leave
+from offhook.services.signing import SessionToken, Signer
+
+BATCH = 500
+"""Sessions changed in one transaction when many are changed at once."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStory:
+    """A session with everything that happened to it."""
+
+    session: Session
+    story: Sequence[StoryEntry]
+
+
+class SessionService:
+    """Use cases around sessions, on one node.
+
+    Args:
+        node: this node's name.
+        restart_grace: seconds that users stay online beyond their application's leave grace while this server
+            restarts, so that a planned restart is not seen.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        broker: Broker,
+        hub: Hub,
+        authenticator: Authenticator,
+        signer: Signer,
+        clock: Clock,
+        observer: Observer,
+        node: str,
+        restart_grace: float = 0.0,
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._hub = hub
+        self._authenticator = authenticator
+        self._signer = signer
+        self._clock = clock
+        self._observer = observer
+        self._restart_grace = restart_grace
+        self.node = node
+        self.unsaved: dict[int, tuple[LiveSession, CloseReason, str]] = {}
+        """Suspensions that the store did not take yet, to be tried again."""
+
+    # --- start and resume -------------------------------------------------------------------------------------------
+
+    async def start(
+        self, application: Application, username: str, auth_params: JsonObject, client: Client, outlet: Outlet
+    ) -> LiveSession:
+        """Starts a session.
+
+        Args:
+            application: where.
+            username: who the client says it is.
+            auth_params: what it sent to prove it.
+            client: what is known of the client.
+            outlet: its connection.
+
+        Returns:
+            The session, held (see the hub): call ``Hub.release`` when the client is ready for events.
+
+        Raises:
+            AccessDenied: the credentials are refused, the user is disabled, or has too many sessions.
+            RateLimited: too many refused attempts.
+            Unavailable: the store does not take it.
+        """
+        attempt = StartAttempt(application.name, username, auth_params, client.protocol, client.address)
+        try:
+            verdict = await self._authenticator.judge(application, attempt)
+            user, session, replaced = await self._store.transact(
+                lambda tx: self._start(tx, application, username, verdict, client)
+            )
+        except OffhookError as error:
+            self._observer.session_refused(error.code)
+            raise
+        self._observer.session_started(verdict.authentication)
+        live = LiveSession(session, application, user, outlet)
+        await self._hub.join(live)
+        for old in replaced:
+            await self._broker.send(old.node, EndSession(old.id, EndReason.REPLACED))
+            self._observer.session_ended(EndReason.REPLACED)
+        return live
+
+    def _start(
+        self, tx: Transaction, application: Application, username: str, verdict: Verdict, client: Client
+    ) -> tuple[User, Session, Sequence[Session]]:
+        now = self._clock.now()
+        user = tx.users.by_name(application.id, username)
+        if user is None:
+            user = tx.users.add(_newcomer(application, username, verdict, now))
+            earlier: Sequence[Session] = ()
+        else:
+            by_password = verdict.authentication is Authentication.PASSWORD
+            admit(application, verdict, user, tx.users.password_hash(user.id) if by_password else None)
+            earlier = tx.sessions.live_of(user.id)
+        replaced = _make_room(earlier, application.sessions)
+        for old in replaced:
+            tx.sessions.save(*_ended(old, now, EndReason.REPLACED, ""))
+        if verdict.authentication is Authentication.FUNCTION and verdict.profile is not None:
+            user = _merge(tx, user, verdict.profile)
+        session = tx.sessions.add(
+            rules.activate(
+                Session(
+                    id=0,
+                    application_id=application.id,
+                    user_id=user.id,
+                    user_name=user.name,
+                    client=client,
+                    authentication=verdict.authentication,
+                    state=SessionState.STARTING,
+                    generation=1,
+                    node=self.node,
+                    started_at=now,
+                    connected_at=now,
+                )
+            )
+        )
+        user = arrive(tx, user)
+        return user, replace(session, positions=_heads(tx, user)), replaced
+
+    async def resume(
+        self, application: Application, username: str, token: str, client: Client, outlet: Outlet
+    ) -> LiveSession | None:
+        """Resumes the session that a client had before its connection broke, without asking for credentials again.
+
+        Args:
+            application: where the client is now.
+            username: who it says it is now.
+            token: what ``token_of`` gave it.
+            client: what is known of the client.
+            outlet: its new connection.
+
+        Returns:
+            The session, held, with ``recovered`` saying whether all that it missed is still there; or None if the
+            token is not for a session of this user that can be resumed: then start afresh.
+
+        Raises:
+            Unavailable: the store does not take it.
+        """
+        shown = SessionToken.decode(token, self._signer)
+        if shown is None:
+            return None
+        here = self._hub.get(shown.session_id)
+        found = await self._store.transact(lambda tx: self._resume(tx, application, username, shown, client))
+        if found is None:
+            return None
+        user, session, old_node = found
+        live = LiveSession(session, application, user, outlet)
+        if here is not None:
+            live.acked = dict(here.acked)
+            await self._fence(here)
+        elif old_node != self.node:
+            await self._broker.send(old_node, FenceSession(session.id, session.generation))
+        await self._hub.join(live)
+        self.unsaved.pop(session.id, None)
+        live.recovered = await self._hub.recoverable(live)
+        self._observer.session_resumed(live.recovered)
+        return live
+
+    def _resume(
+        self, tx: Transaction, application: Application, username: str, shown: SessionToken, client: Client
+    ) -> tuple[User, Session, str] | None:
+        session = tx.sessions.get(shown.session_id)
+        if session is None or session.application_id != application.id or session.user_name != username:
+            return None
+        # The client may not have got the newest token before the connection broke, so the one before it is good too.
+        if not session.generation - 1 <= shown.generation <= session.generation:
+            return None
+        user = tx.users.get(application.id, session.user_id)
+        if user is None or not user.enabled:
+            return None
+        now = self._clock.now()
+        try:
+            resumed = rules.resume(session, now, self.node, client)
+        except Conflict:
+            return None
+        tx.sessions.save(resumed, StoryEntry(now, StoryKind.RESUMED, detail=f"from {client.address}"))
+        return arrive(tx, user), resumed, session.node
+
+    def token_of(self, live: LiveSession) -> str:
+        """What the client of a session is to show in order to resume it."""
+        return SessionToken(live.id, live.record.generation).encode(self._signer)
+
+    # --- suspend and end --------------------------------------------------------------------------------------------
+
+    async def suspend(self, live: LiveSession, reason: CloseReason, detail: str = "") -> None:
+        """The connection of a session broke. Never raises: what the store does not take now it is given again later."""
+        await self._hub.leave(live)
+        try:
+            saved = await self._store.transact(lambda tx: self._suspend(tx, live, reason, detail))
+        except OffhookError:
+            log.exception("suspend_failed", session=live.id)
+            self.unsaved[live.id] = (live, reason, detail)
+            return
+        if saved:
+            self._observer.session_suspended(reason)
+
+    def _suspend(self, tx: Transaction, live: LiveSession, reason: CloseReason, detail: str) -> bool:
+        session = tx.sessions.get(live.id)
+        if session is None or session.generation != live.record.generation or session.state is not SessionState.ACTIVE:
+            return False
+        now = self._clock.now()
+        policy = live.application.sessions
+        if reason is CloseReason.DRAINING:
+            policy = replace(policy, leave_grace=policy.leave_grace + self._restart_grace)
+        suspended = rules.suspend(session, now, policy)
+        tx.sessions.save(replace(suspended, positions=live.acked), rules.story_of_close(reason, detail, now))
+        return True
+
+    async def end(self, session_id: int, reason: EndReason, text: str = "") -> Session:
+        """Ends a session, wherever its connection is.
+
+        Args:
+            session_id: which.
+            reason: why.
+            text: an operator's words, for the client and the session's story.
+
+        Returns:
+            The session as it ended.
+
+        Raises:
+            NotFound: there is no such session.
+            Conflict: it has ended already.
+        """
+
+        def work(tx: Transaction) -> Session:
+            session = tx.sessions.get(session_id)
+            if session is None:
+                raise NotFound(f"There is no session {session_id}")
+            return self._end(tx, session, reason, text)
+
+        session = await self._store.transact(work)
+        self._observer.session_ended(reason)
+        await self._broker.send(session.node, EndSession(session.id, reason, text))
+        return session
+
+    async def end_live(self, live: LiveSession, reason: EndReason) -> None:
+        """Ends a session of this node whose client said goodbye; its connection is left to the caller."""
+        await self._hub.leave(live)
+
+        def work(tx: Transaction) -> bool:
+            session = tx.sessions.get(live.id)
+            if session is None or not session.live or session.generation != live.record.generation:
+                return False
+            self._end(tx, replace(session, positions=live.acked), reason, "")
+            return True
+
+        if await self._store.transact(work):
+            self._observer.session_ended(reason)
+
+    async def end_all(self, where: SessionFilter, reason: EndReason, text: str = "") -> int:
+        """Ends every live session of a filter. Returns how many."""
+        total = 0
+        while True:
+            ended = await self._store.transact(lambda tx: self._end_some(tx, where, reason, text))
+            for session in ended:
+                self._observer.session_ended(reason)
+                await self._broker.send(session.node, EndSession(session.id, reason, text))
+            total += len(ended)
+            if len(ended) < BATCH:
+                return total
+
+    def _end_some(self, tx: Transaction, where: SessionFilter, reason: EndReason, text: str) -> Sequence[Session]:
+        page = tx.sessions.list(replace(where, live=True), PageRequest(size=BATCH))
+        return [self._end(tx, session, reason, text) for session in page.items]
+
+    def _end(self, tx: Transaction, session: Session, reason: EndReason, text: str) -> Session:
+        now = self._clock.now()
+        ended, story = _ended(session, now, reason, text)
+        tx.sessions.save(ended, story)
+        leave(tx, session.application_id, session.user_id, now)
+        return ended
+
+    def end_of_user(self, tx: Transaction, user: User, reason: EndReason) -> Sequence[Session]:
+        """Ends all sessions of a user within a transaction; give what is returned to ``tell_ended`` after it."""
+        return [self._end(tx, session, reason, "") for session in tx.sessions.live_of(user.id)]
+
+    async def tell_ended(self, sessions: Sequence[Session], reason: EndReason) -> None:
+        """Tells the clients of sessions that ended in a transaction."""
+        for session in sessions:
+            self._observer.session_ended(reason)
+            await self._broker.send(session.node, EndSession(session.id, reason))
+
+    # --- commands from other nodes and from operators ---------------------------------------------------------------
+
+    async def ended_elsewhere(self, command: EndSession) -> None:
+        """A session whose connection may be here has ended in the store."""
+        live = self._hub.get(command.session_id)
+        if live is not None:
+            await self._hub.leave(live)
+            live.outlet.ended(command.reason, command.text)
+
+    async def fenced_elsewhere(self, command: FenceSession) -> None:
+        """A newer connection, elsewhere, took over a session whose connection may be here."""
+        live = self._hub.get(command.session_id)
+        if live is not None and live.record.generation < command.generation:
+            await self._fence(live)
+
+    async def _fence(self, live: LiveSession) -> None:
+        await self._hub.leave(live)
+        live.outlet.drop(CloseReason.SUPERSEDED)
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    async def list(self, where: SessionFilter, page: PageRequest) -> Page[Session]:
+        """Sessions, live and past, newest first."""
+        return await self._store.query(lambda tx: tx.sessions.list(where, page))
+
+    async def show(self, session_id: int) -> SessionStory:
+        """A session with its whole story. Raises NotFound."""
+
+        def work(tx: Transaction) -> SessionStory:
+            session = tx.sessions.get(session_id)
+            if session is None:
+                raise NotFound(f"There is no session {session_id}")
+            started = StoryEntry(session.started_at, StoryKind.STARTED, detail=f"by {session.authentication.value}")
+            return SessionStory(session, [started, *tx.sessions.story(session_id)])
+
+        return await self._store.query(work)
+
+
+def _newcomer(application: Application, username: str, verdict: Verdict, now: datetime) -> User:
+    if verdict.newcomer is Newcomer.REFUSED:
+        raise AccessDenied("The user is unknown, and guests may not start a session here")
+    profile = verdict.profile or Profile()
+    return User(
+        id=0,
+        application_id=application.id,
+        name=username,
+        display_name=profile.display_name or username,
+        created_at=now,
+        guest=verdict.newcomer is Newcomer.GUEST,
+        properties=dict(profile.properties or {}),
+    )
+
+
+def _merge(tx: Transaction, user: User, profile: Profile) -> User:
+    """Merges what a function said of the user, and says so if that changed anything."""
+    properties = None if profile.properties is None else {**user.properties, **profile.properties}
+    changes = UserChanges(
+        display_name=profile.display_name if profile.display_name != user.display_name else None,
+        properties=properties if properties != dict(user.properties) else None,
+    )
+    if changes.empty:
+        return user
+    user = tx.users.change(user, changes)
+    tx.publish(user_topic(user.id), UserUpdated(user))
+    tx.publish(application_topic(user.application_id), UserUpdated(user))
+    return user
+
+
+def _make_room(live: Sequence[Session], policy: SessionPolicy) -> Sequence[Session]:
+    """Which sessions must end so that one more may start, oldest first in ``live``."""
+    surplus = len(live) + 1 - policy.max_sessions
+    if surplus <= 0:
+        return ()
+    # Sessions without a connection go first, whatever the policy: a page that was reloaded left one behind.
+    suspended = [session for session in live if session.state is SessionState.SUSPENDED][:surplus]
+    active = [session for session in live if session.state is SessionState.ACTIVE]
+    surplus -= len(suspended)
+    if surplus == 0:
+        return suspended
+    match policy.duplicates:
+        case DuplicatePolicy.END_OLDEST:
+            return suspended + active[:surplus]
+        case DuplicatePolicy.END_NEWEST:
+            return suspended + active[len(active) - surplus :]
+        case DuplicatePolicy.REJECT_NEW:
+            raise SessionLimitReached(f"The user already has {len(active)} sessions, and no more are allowed")
+
+
+def _ended(session: Session, now: datetime, reason: EndReason, text: str) -> tuple[Session, StoryEntry]:
+    return rules.end(session, now, reason), StoryEntry(now, StoryKind.ENDED, reason.value, text)
+
+
+def _heads(tx: Transaction, user: User) -> dict[Topic, int]:
+    return {topic: tx.head(topic).offset for topic in (user_topic(user.id), application_topic(user.application_id))}
