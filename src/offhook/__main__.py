@@ -1,0 +1,8 @@
+"""``python -m offhook``: the command line."""
+
+from __future__ import annotations
+
+from offhook.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The protocols' doors: they translate, and decide nothing."""

@@ -1,0 +1,1 @@
+"""ChatKitty clients: STOMP over WebSocket or SockJS, and a few HTTP routes."""

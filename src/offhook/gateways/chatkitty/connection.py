@@ -1,0 +1,616 @@
+"""One ChatKitty connection: STOMP frames in, STOMP frames out, and the session between (ChatKitty protocol notes, 2-3).
+
+Frames are handled strictly in the order in which they came: while one waits for the database, those after it wait for
+it, and when too many wait, reading stops. Nothing here is awaited for an event that goes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import cast
+
+import structlog
+
+from offhook import __version__
+from offhook.codes import CLOSINGS, ENDINGS, CloseReason, EndReason
+from offhook.domain.events import Origin, Topic
+from offhook.domain.limits import Bucket
+from offhook.domain.sessions import Client
+from offhook.domain.values import JsonObject
+from offhook.errors import AccessDenied, NotFound, OffhookError, RateLimited, TooLarge, Unavailable
+from offhook.gateways.chatkitty import actions, relays
+from offhook.gateways.chatkitty.errors import as_offhook_error, error_body, refusal_body
+from offhook.gateways.chatkitty.events import ABOUT_OTHERS, ABOUT_SELF, parse_ack, tail
+from offhook.gateways.chatkitty.gateway import Gateway, Opening
+from offhook.gateways.chatkitty.resources import relay_body
+from offhook.gateways.chatkitty.subscriptions import Subscription, Subscriptions
+from offhook.ports import Publication
+from offhook.protocols import stomp
+from offhook.protocols.chatkitty import auth_params, destinations
+from offhook.server.timers import Timer
+from offhook.server.websocket import Socket
+from offhook.services.hub import LiveSession
+
+HEART_BEAT_MS = 10_000
+"""What CONNECTED promises and asks for; clients close after twice this without a sign of life."""
+BEAT_AFTER = 8.0
+"""Seconds of silence after which a heart-beat is sent: well within the promise, whatever the timers' grain."""
+MIN_TOLERANCE = 75.0
+"""Seconds of a client's silence that are always suffered: browsers let the timers of hidden pages run once a minute."""
+RELEASE_AFTER = 5.0
+"""Seconds after which a client gets its events although it has not subscribed to all topics that have any."""
+GOODBYE_AFTER = 5.0
+"""Seconds that a client has to close the connection itself after its DISCONNECT was answered."""
+EVENT_TOPICS = frozenset({"self", "contacts", "users"})
+"""The topics that have events; clients subscribe to them in one go, the last of these last."""
+ERRORS = "errors"
+
+log = structlog.get_logger(__name__)
+
+
+class Connection:
+    """Handles one connection. Is the handler of its socket and the outlet of its session."""
+
+    __slots__ = (
+        "_base_url",
+        "_connected_at",
+        "_decoder",
+        "_frames",
+        "_gateway",
+        "_heard_at",
+        "_live",
+        "_opening",
+        "_replies",
+        "_requests",
+        "_sent_at",
+        "_socket",
+        "_subscriptions",
+        "_task",
+        "_timer",
+        "_tolerance",
+        "_topics",
+        "_transactions",
+        "_waiting",
+    )
+
+    def __init__(self, gateway: Gateway, opening: Opening) -> None:
+        self._gateway = gateway
+        self._opening: Opening | None = opening
+        self._base_url = opening.base_url
+        self._decoder = stomp.Decoder(gateway.stomp_limits)
+        self._subscriptions = Subscriptions()
+        self._socket: Socket | None = None
+        self._live: LiveSession | None = None
+        self._topics: tuple[Topic, Topic] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._waiting: deque[stomp.Frame] | None = None
+        self._transactions: dict[str, list[stomp.Frame]] | None = None
+        now = gateway.timers.now
+        self._frames = Bucket(gateway.limits.frames, now)
+        self._requests = Bucket(gateway.limits.requests, now)
+        self._heard_at = self._sent_at = self._connected_at = now
+        self._tolerance = 0.0
+        self._replies = 0
+        self._timer = Timer(self._on_timer)
+
+    # --- the socket's side ------------------------------------------------------------------------------------------
+
+    def opened(self, socket: Socket) -> None:
+        """The socket is open; the client has a while to say CONNECT."""
+        self._socket = socket
+        self._gateway.connections.add(self)
+        self._gateway.timers.schedule(self._timer, self._gateway.limits.connect_timeout)
+
+    def received(self, data: bytes) -> None:
+        """Takes one message; it may hold any part of a frame, or several."""
+        now = self._heard_at = self._gateway.timers.now
+        error: stomp.StompError | None = None
+        try:
+            frames = self._decoder.feed(data)
+        except stomp.StompError as caught:
+            frames, error = list(caught.frames), caught
+        for frame in frames:
+            if self._socket is None:
+                return
+            self._gateway.metrics.frames_in += 1
+            if self._frames.take(self._gateway.limits.frames, now) > 0:
+                self._fail(RateLimited("Too many frames", 5.0), CloseReason.RATE_LIMITED)
+                return
+            if self._task is not None:
+                self._wait(frame)
+            else:
+                self._handle(frame)
+        if error is not None:
+            self._gateway.metrics.protocol_errors.add(error.kind.value)
+            too_large = error.kind is stomp.ErrorKind.TOO_LARGE
+            self._fail_protocol(error.message, error.receipt, CloseReason.TOO_LARGE if too_large else None)
+
+    def alive(self) -> None:
+        """A WebSocket pong came: the client lives, even if its heart-beats are throttled."""
+        self._heard_at = self._gateway.timers.now
+
+    def closed(self, reason: CloseReason, detail: str) -> None:
+        """The socket is closed. The session, if it was not ended, waits to be resumed."""
+        self._socket = None
+        self._gateway.connections.discard(self)
+        self._gateway.timers.cancel(self._timer)
+        self._waiting = self._transactions = None
+        live, self._live = self._live, None
+        if live is not None:
+            _in_background(self._gateway.sessions.suspend(live, reason, detail))
+
+    # --- the session's side -----------------------------------------------------------------------------------------
+
+    def deliver(self, publication: Publication) -> None:
+        """Sends an event to the subscriptions that want it."""
+        live, socket = self._live, self._socket
+        if live is None or socket is None:
+            return
+        about_self = publication.topic[0] == "u"
+        if about_self:
+            views = ABOUT_SELF.get(type(publication.event), ())
+        elif publication.subject != live.user_id:
+            views = ABOUT_OTHERS.get(type(publication.event), ())
+        else:
+            return
+        for index, view in enumerate(views):
+            receipt = None
+            subscription = self._subscriptions.get(view.key)
+            if view.answers and publication.origin is not None and publication.origin.session_id == live.id:
+                receipt = publication.origin.receipt
+                # The client waits for its answer on whatever topic it has.
+                subscription = subscription or self._subscriptions.any()
+            if subscription is not None:
+                socket.send(subscription.prefix, tail(publication, view, index, self._base_url, receipt))
+                self._gateway.metrics.deliveries += 1
+                if not subscription.acks:
+                    self._seen(publication.topic, publication.position.offset)
+        self._sent_at = self._gateway.timers.now
+
+    def ended(self, reason: EndReason, text: str) -> None:
+        """The session has ended: the client is told so that it stays away."""
+        self._live = None
+        error = AccessDenied(text or ENDINGS[reason].text)
+        self._fail(error, CloseReason.SESSION_ENDED)
+
+    def drop(self, reason: CloseReason) -> None:
+        """Closes the connection without a word: the session goes on elsewhere."""
+        self._live = None
+        if self._socket is not None:
+            self._socket.close(reason)
+
+    def goodbye(self) -> None:
+        """The server restarts: the client is told to come back, and its session waits for it."""
+        self._fail(Unavailable(CLOSINGS[CloseReason.DRAINING].text), CloseReason.DRAINING)
+
+    # --- frames -----------------------------------------------------------------------------------------------------
+
+    def _wait(self, frame: stomp.Frame) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(frame)
+        if len(self._waiting) >= self._gateway.limits.max_waiting and self._socket is not None:
+            self._socket.pause()
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("request_failed", exc_info=error)
+            self._fail(as_offhook_error(RuntimeError()), CloseReason.INTERNAL)
+        while self._waiting and self._task is None and self._socket is not None:
+            self._handle(self._waiting.popleft())
+        if self._waiting is not None and not self._waiting and self._socket is not None:
+            self._waiting = None
+            self._socket.resume()
+
+    def _handle(self, frame: stomp.Frame) -> None:
+        handler = _HANDLERS.get(frame.command)
+        if handler is None:
+            self._fail_protocol(f"A client does not send {frame.command}", frame.headers.get("receipt"))
+        elif self._live is None and frame.command not in ("CONNECT", "STOMP"):
+            if self._opening is not None:
+                self._fail_protocol("The first frame must be CONNECT", frame.headers.get("receipt"))
+            else:
+                self._receipt(frame)
+        else:
+            handler(self, frame)
+
+    def _connect(self, frame: stomp.Frame) -> None:
+        if self._opening is None:
+            self._fail_protocol("There was a CONNECT already", None)
+            return
+        opening, self._opening = self._opening, None
+        if stomp.negotiate_version(frame.header("accept-version")) is None:
+            self._fail_protocol("Only STOMP 1.2 is spoken here", None, extra={"version": stomp.VERSION})
+            return
+        try:
+            beats = stomp.parse_heart_beat(frame.header("heart-beat"))
+        except stomp.StompError as error:
+            self._fail_protocol(error.message, None)
+            return
+        beat = stomp.negotiate(beats, (HEART_BEAT_MS, HEART_BEAT_MS))
+        self._tolerance = max(MIN_TOLERANCE, 2.2 * beat.expect_every_ms / 1000) if beat.expect_every_ms else 0.0
+        self._spawn(self._start(frame, opening))
+
+    async def _start(self, frame: stomp.Frame, opening: Opening) -> None:
+        sessions = self._gateway.sessions
+        resumed = False
+        try:
+            username = frame.header("StompX-User") or opening.user or ""
+            client = Client("chatkitty", _agent(frame), opening.address, opening.secure)
+            application = await self._gateway.applications.by_api_key(opening.api_key)
+            token = frame.header("StompX-Auth-Session-ID")
+            live = None
+            if token is not None:
+                live = await sessions.resume(application, username, token, client, self)
+                resumed = live is not None
+            if live is None:
+                params = _auth_params(frame.header("StompX-Auth-Params") or opening.auth_params)
+                live = await sessions.start(application, username, params, client, self)
+        except Exception as error:
+            if not isinstance(error, OffhookError):
+                log.exception("start_failed")
+            shown = as_offhook_error(error)
+            self._gateway.metrics.errors.add(shown.code)
+            self._refuse(shown)
+            return
+        if self._socket is None:
+            # The client went away before it got to know its session: nobody can come back to it.
+            await (
+                sessions.suspend(live, CloseReason.PEER_LOST) if resumed else sessions.end_live(live, EndReason.CLIENT)
+            )
+            return
+        self._live = live
+        self._topics = live.topics
+        headers = {
+            "version": stomp.VERSION,
+            "session": sessions.token_of(live),
+            "heart-beat": f"{HEART_BEAT_MS},{HEART_BEAT_MS}",
+            "server": f"offhook/{__version__}",
+        }
+        if resumed:
+            # The JavaScript clients ignore this; others can tell whether they must fetch everything anew.
+            headers["recovered"] = "complete" if live.recovered else "lost"
+        self._send(stomp.encode("CONNECTED", headers))
+        self._connected_at = self._gateway.timers.now
+        self._gateway.timers.schedule(self._timer, RELEASE_AFTER)
+
+    def _subscribe(self, frame: stomp.Frame) -> None:
+        headers = frame.headers
+        subscription_id, destination = headers.get("id"), headers.get("destination")
+        if not subscription_id or destination is None:
+            self._fail_protocol("SUBSCRIBE needs an id and a destination", headers.get("receipt"))
+            return
+        local = destinations.local_part(destination)
+        if local is not None:
+            self._relay(frame, subscription_id, destination, local)
+            return
+        if destination in destinations.ERROR_QUEUES:
+            self._add(ERRORS, subscription_id, destination, frame)
+        elif destination != "undefined":
+            topic = destinations.parse_user_topic(destination)
+            if topic is not None and self._live is not None and topic[0] == self._live.user_id:
+                self._add(topic[1], subscription_id, destination, frame)
+                if topic[1] in EVENT_TOPICS:
+                    self._may_release()
+            else:
+                error = NotFound("There is no such destination, or it is not yours")
+                self._report(error, "subscription-id", subscription_id)
+        self._receipt(frame)
+
+    def _add(self, key: str, subscription_id: str, destination: str, frame: stomp.Frame) -> None:
+        if self._subscriptions.count >= self._gateway.limits.max_subscriptions:
+            limit = self._gateway.limits.max_subscriptions
+            self._report(TooLarge("Too many subscriptions", limit), "subscription-id", subscription_id)
+            return
+        acks = frame.headers.get("ack", "auto") != "auto"
+        self._subscriptions.add(key, Subscription(subscription_id, destination, acks))
+
+    def _relay(self, frame: stomp.Frame, subscription_id: str, destination: str, local: str) -> None:
+        live = self._live
+        if live is None or not self._may_request("subscription-id", subscription_id):
+            return
+        quick = relays.QUICK.get(local)
+        if quick is not None:
+            resource = quick(self._gateway, live, self._base_url)
+            self._reply(subscription_id, destination, relay_body(resource))
+            self._receipt(frame)
+        else:
+            self._spawn(self._answer(frame, live, subscription_id, destination, local))
+
+    async def _answer(
+        self, frame: stomp.Frame, live: LiveSession, subscription_id: str, destination: str, local: str
+    ) -> None:
+        began = time.perf_counter()
+        try:
+            resource = await relays.answer(self._gateway, live, self._base_url, local, frame)
+        except Exception as error:
+            self._report(_logged(error, "relay_failed"), "subscription-id", subscription_id)
+        else:
+            self._reply(subscription_id, destination, relay_body(resource))
+        self._receipt(frame)
+        self._gateway.metrics.request_time.observe(time.perf_counter() - began, "relay")
+
+    def _message(self, frame: stomp.Frame) -> None:
+        if self._deferred(frame):
+            return
+        destination = frame.headers.get("destination")
+        if destination is None:
+            self._fail_protocol("SEND needs a destination", frame.headers.get("receipt"))
+        elif destination == "undefined":
+            self._receipt(frame)
+        elif self._live is not None and self._may_request("receipt-id", frame.headers.get("receipt")):
+            self._spawn(self._act(frame, self._live, destination))
+
+    async def _act(self, frame: stomp.Frame, live: LiveSession, destination: str) -> None:
+        began = time.perf_counter()
+        receipt = frame.headers.get("receipt")
+        try:
+            if len(frame.body) > self._gateway.limits.max_body:
+                raise TooLarge("The body is too large", self._gateway.limits.max_body)
+            if live.held:
+                await self._gateway.hub.release(live)
+            origin = None if receipt is None else Origin(live.id, receipt)
+            await actions.perform(self._gateway, live, self._base_url, destination, frame.body, origin)
+        except Exception as error:
+            self._report(_logged(error, "action_failed"), "receipt-id", receipt)
+        self._receipt(frame)
+        self._gateway.metrics.request_time.observe(time.perf_counter() - began, "action")
+
+    def _unsubscribe(self, frame: stomp.Frame) -> None:
+        subscription_id = frame.headers.get("id")
+        if subscription_id is None:
+            self._fail_protocol("UNSUBSCRIBE needs an id", frame.headers.get("receipt"))
+            return
+        self._subscriptions.remove(subscription_id)
+        self._receipt(frame)
+
+    def _ack(self, frame: stomp.Frame) -> None:
+        if self._deferred(frame):
+            return
+        topics = self._topics
+        acked = parse_ack(frame.headers.get("id", ""))
+        # Events go out in the order of their offsets, so an acknowledged one acknowledges those before it.
+        if acked is not None and topics is not None:
+            self._seen(topics[0] if acked[0] == "u" else topics[1], acked[1])
+        if "receipt" in frame.headers:
+            self._receipt(frame)
+
+    def _nack(self, frame: stomp.Frame) -> None:
+        if not self._deferred(frame):
+            self._receipt(frame)
+
+    def _disconnect(self, frame: stomp.Frame) -> None:
+        live = self._live
+        if live is not None:
+            self._spawn(self._leave(frame, live))
+
+    async def _leave(self, frame: stomp.Frame, live: LiveSession) -> None:
+        try:
+            await self._gateway.sessions.end_live(live, EndReason.CLIENT)
+        except OffhookError as error:
+            # The client is gone all the same; its session ends when nobody resumes it.
+            log.warning("end_failed", session=live.id, error=error.message)
+            await self._gateway.sessions.suspend(live, CloseReason.PEER_CLOSED)
+        self._live = None
+        self._receipt(frame)
+        self._gateway.timers.schedule(self._timer, GOODBYE_AFTER)
+
+    # --- transactions -----------------------------------------------------------------------------------------------
+
+    def _deferred(self, frame: stomp.Frame) -> bool:
+        """Keeps a frame for its transaction's COMMIT. Returns whether it is kept (or the connection failed)."""
+        name = frame.headers.get("transaction")
+        if name is None:
+            return False
+        frames = (self._transactions or {}).get(name)
+        if frames is None:
+            self._fail_protocol("There is no such transaction", frame.headers.get("receipt"))
+        elif len(frames) >= self._gateway.limits.max_transactions:
+            self._fail_protocol("The transaction has too many frames", frame.headers.get("receipt"))
+        else:
+            frames.append(frame)
+        return True
+
+    def _begin(self, frame: stomp.Frame) -> None:
+        name = frame.headers.get("transaction")
+        transactions = self._transactions = self._transactions or {}
+        if name is None or name in transactions or len(transactions) >= self._gateway.limits.max_transactions:
+            self._fail_protocol("BEGIN needs the name of a new transaction", frame.headers.get("receipt"))
+            return
+        transactions[name] = []
+        self._receipt(frame)
+
+    def _finish(self, frame: stomp.Frame) -> None:
+        frames = (self._transactions or {}).pop(frame.headers.get("transaction", ""), None)
+        if frames is None:
+            self._fail_protocol("There is no such transaction", frame.headers.get("receipt"))
+            return
+        if frame.command == "COMMIT":
+            for kept in frames:
+                del kept.headers["transaction"]
+            # They come before whatever arrived after the COMMIT, and the COMMIT's receipt comes after them.
+            done = stomp.Frame("COMMITTED", {"receipt": receipt} if (receipt := frame.headers.get("receipt")) else {})
+            self._waiting = self._waiting or deque()
+            self._waiting.extendleft(reversed([*frames, done]))
+            self._spawn(_nothing())
+        else:
+            self._receipt(frame)
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+
+    def _send(self, frame: bytes) -> None:
+        if self._socket is not None:
+            self._socket.send(frame)
+            self._gateway.metrics.frames_out += 1
+            self._sent_at = self._gateway.timers.now
+
+    def _reply(self, subscription_id: str, destination: str, body: bytes) -> None:
+        self._replies += 1
+        prefix = stomp.message_prefix(subscription_id, destination)
+        self._send(prefix + stomp.message_tail(f"r-{self._replies}", body))
+
+    def _receipt(self, frame: stomp.Frame) -> None:
+        receipt = frame.headers.get("receipt")
+        if receipt is not None:
+            self._send(stomp.encode_receipt(receipt))
+
+    def _report(self, error: OffhookError, header: str, value: str | None) -> None:
+        """Puts an error on the error queue. Without a correlation it would fail all of a client's requests."""
+        self._gateway.metrics.errors.add(error.code)
+        queue = self._subscriptions.get(ERRORS)
+        if queue is not None and value is not None:
+            self._replies += 1
+            body = error_body(error)
+            self._send(queue.prefix + stomp.message_tail(f"e-{self._replies}", body, extra={header: value}))
+
+    def _may_request(self, header: str, value: str | None) -> bool:
+        wait = self._requests.take(self._gateway.limits.requests, self._gateway.timers.now)
+        if wait > 0:
+            self._report(RateLimited("Too many requests", wait), header, value)
+        return wait == 0
+
+    def _fail(self, error: OffhookError, reason: CloseReason) -> None:
+        """Tells the client with an ERROR, and closes."""
+        self._close_with(stomp.encode_error(error.message, error_body(error)), reason)
+
+    def _refuse(self, error: OffhookError) -> None:
+        reason = CloseReason.OVERLOADED if error.retryable else CloseReason.ACCESS_DENIED
+        self._close_with(stomp.encode_error(error.message, refusal_body(error)), reason)
+
+    def _fail_protocol(
+        self,
+        message: str,
+        receipt: str | None,
+        reason: CloseReason | None = None,
+        extra: dict[str, str] | None = None,
+    ) -> None:
+        body = error_body(TooLarge(message, 0) if reason is CloseReason.TOO_LARGE else _ProtocolError(message))
+        self._close_with(stomp.encode_error(message, body, receipt, extra), reason or CloseReason.PROTOCOL_ERROR)
+
+    def _close_with(self, frame: bytes, reason: CloseReason) -> None:
+        socket = self._socket
+        if socket is None:
+            return
+        self._send(frame)
+        self._waiting = None
+        socket.close(reason)
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def _on_timer(self) -> None:
+        socket, timers = self._socket, self._gateway.timers
+        if socket is None:
+            return
+        now = timers.now
+        if self._live is None:
+            if self._task is not None:
+                timers.schedule(self._timer, self._gateway.limits.connect_timeout)
+            elif self._opening is not None:
+                self._fail(_ProtocolError("There was no CONNECT in time"), CloseReason.CONNECT_TIMEOUT)
+            else:
+                socket.close(CloseReason.PEER_CLOSED)
+            return
+        if self._tolerance and now - self._heard_at > self._tolerance:
+            self._fail(_ProtocolError("There was no heart-beat in time"), CloseReason.HEARTBEAT_TIMEOUT)
+            return
+        if self._live.held and now - self._connected_at >= RELEASE_AFTER:
+            self._release()
+        silence = now - self._sent_at
+        if silence >= BEAT_AFTER - timers.tick:
+            socket.send(stomp.HEART_BEAT)
+            self._sent_at = now
+            silence = 0.0
+        timers.schedule(self._timer, BEAT_AFTER - silence)
+
+    def _may_release(self) -> None:
+        live = self._live
+        if live is not None and live.held and self._subscriptions.have(EVENT_TOPICS):
+            self._release()
+
+    def _release(self) -> None:
+        live = self._live
+        if live is not None:
+            _in_background(self._release_now(live))
+
+    async def _release_now(self, live: LiveSession) -> None:
+        try:
+            await self._gateway.hub.release(live)
+        except OffhookError as error:
+            # It stays held, and the timer tries again.
+            log.warning("release_failed", session=live.id, error=error.message)
+
+    def _seen(self, topic: Topic, offset: int) -> None:
+        live = self._live
+        if live is not None and offset > live.acked.get(topic, 0):
+            live.acked[topic] = offset
+            self._gateway.reaper.acked(live)
+
+
+class _ProtocolError(OffhookError):
+    """The client broke the protocol; the same frame would fail again."""
+
+    code = "invalid_input"
+
+
+def _committed(connection: Connection, frame: stomp.Frame) -> None:
+    connection._receipt(frame)
+
+
+_HANDLERS: dict[str, Callable[[Connection, stomp.Frame], None]] = {
+    "CONNECT": Connection._connect,
+    "STOMP": Connection._connect,
+    "SUBSCRIBE": Connection._subscribe,
+    "UNSUBSCRIBE": Connection._unsubscribe,
+    "SEND": Connection._message,
+    "ACK": Connection._ack,
+    "NACK": Connection._nack,
+    "BEGIN": Connection._begin,
+    "COMMIT": Connection._finish,
+    "ABORT": Connection._finish,
+    "DISCONNECT": Connection._disconnect,
+    "COMMITTED": _committed,
+}
+
+_background: set[asyncio.Task[None]] = set()
+
+
+def _in_background(work: Coroutine[object, object, None]) -> None:
+    """Runs what must be finished although its connection may be gone."""
+    task = asyncio.get_running_loop().create_task(work)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+
+
+async def _nothing() -> None:
+    """Lets the frames that wait be handled."""
+
+
+async def settle() -> None:
+    """Waits for the work of connections that are gone."""
+    while _background:
+        await asyncio.gather(*_background, return_exceptions=True)
+
+
+def _agent(frame: stomp.Frame) -> str:
+    return (frame.header("StompX-User-Agent") or "")[:200]
+
+
+def _auth_params(text: str | None) -> JsonObject:
+    try:
+        return cast(JsonObject, auth_params.decode(text))
+    except auth_params.AuthParamsError as error:
+        raise AccessDenied(str(error)) from None
+
+
+def _logged(error: Exception, event: str) -> OffhookError:
+    if not isinstance(error, OffhookError):
+        log.error(event, exc_info=error)
+    return as_offhook_error(error)

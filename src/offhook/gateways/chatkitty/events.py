@@ -1,0 +1,101 @@
+"""Domain events as ChatKitty clients get them (ChatKitty protocol notes, 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from offhook.domain.events import (
+    Event,
+    PresenceChanged,
+    UserBlocked,
+    UserDeleted,
+    UserUnblocked,
+    UserUpdated,
+)
+from offhook.gateways.chatkitty.resources import Resource, blocked_record, current_user, event_body, other_user
+from offhook.ports import Publication
+from offhook.protocols.stomp import message_tail
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One MESSAGE that a client gets for an event.
+
+    Attributes:
+        key: the user topic it goes to.
+        kind: the ``type`` that the client's listeners match.
+        render: makes the ``resource``, given the event and the server's base URL.
+        answers: whether it is the answer to the action that caused the event.
+    """
+
+    key: str
+    kind: str
+    render: Callable[[Event, str], Resource]
+    answers: bool = False
+
+
+def _as_self(event: Event, base_url: str) -> Resource:
+    return current_user(event.user, base_url)
+
+
+def _as_other(event: Event, base_url: str) -> Resource:
+    return other_user(event.user, base_url)
+
+
+def _as_block(event: Event, base_url: str) -> Resource:
+    if not isinstance(event, UserBlocked):
+        raise TypeError(event)
+    return blocked_record(event.user, datetime.fromisoformat(event.blocked_at), base_url)
+
+
+ABOUT_OTHERS: dict[type[Event], tuple[View, ...]] = {
+    PresenceChanged: (View("contacts", "contact.presence.changed", _as_other),),
+    UserUpdated: (View("contacts", "contact.user.updated", _as_other),),
+    UserDeleted: (View("contacts", "contact.user.deleted", _as_other),),
+}
+"""What a client gets of events on its application's topic; those about its own user are on the user's."""
+
+ABOUT_SELF: dict[type[Event], tuple[View, ...]] = {
+    UserUpdated: (View("self", "user.self.updated", _as_self, answers=True),),
+    UserDeleted: (View("self", "user.self.deleted", _as_other, answers=True),),
+    UserBlocked: (
+        View("users", "user.user.blocked", _as_other, answers=True),
+        View("users", "user.user_blocklist_item.created", _as_block),
+    ),
+    UserUnblocked: (View("users", "user.user.unblocked", _as_other, answers=True),),
+}
+"""What a client gets of events on its user's topic."""
+
+
+def ack_id(publication: Publication) -> str:
+    """What the client is to acknowledge: the kind of topic and the offset, so that no table of them is needed."""
+    return f"{publication.topic[0]}-{publication.position.offset}"
+
+
+def parse_ack(text: str) -> tuple[str, int] | None:
+    """The kind of topic (``a`` or ``u``) and the offset of an acknowledged event, or None if it is none of ours."""
+    kind, dash, number = text.partition("-")
+    number = number.partition(".")[0]
+    if not dash or kind not in ("a", "u") or not (number.isascii() and number.isdigit() and len(number) <= 16):
+        return None
+    return kind, int(number)
+
+
+def tail(publication: Publication, view: View, index: int, base_url: str, receipt: str | None = None) -> bytes:
+    """The part of a MESSAGE that is the same for all who get this view of an event, made once for all of them."""
+    if receipt is None:
+        key = (view.kind, base_url)
+        made = publication.encoded.get(key)
+        if made is not None:
+            return made
+    body = event_body(view.kind, view.render(publication.event, base_url))
+    ack = ack_id(publication)
+    # One event may give several messages: each needs an id of its own, and all acknowledge the same offset.
+    name = ack if index == 0 else f"{ack}.{index}"
+    extra = None if receipt is None else {"receipt-id": receipt}
+    made = message_tail(name, body, ack=name, extra=extra)
+    if receipt is None:
+        publication.encoded[key] = made
+    return made

@@ -1,0 +1,253 @@
+"""Lost connections: resumed with all that was missed, in order and once, or told to start over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from tests.unit.gateways.chatkitty.conftest import Client, Connect
+
+from offhook.app import Core, open_core
+from offhook.codes import CloseReason, EndReason
+from offhook.domain.accounts import Application, SessionPolicy, UserChanges
+from offhook.domain.sessions import SessionState, StoryKind
+from offhook.domain.values import PageRequest
+from offhook.gateways.chatkitty.connection import settle
+from offhook.ports import SessionFilter
+from offhook.services.applications import ApplicationChanges
+from offhook.services.reaper import Reaper
+from offhook.settings import Settings
+
+
+async def comes_back(connect: Connect, old: Client, name: str = "jane") -> Client:
+    """Resumes as the SDKs do: the error queue and all topics by their old ids and receipts, then the user."""
+    client = connect()
+    answer = await client.connect(name, **{"StompX-Auth-Session-ID": old.session})
+    assert answer.command == "CONNECTED", answer
+    client.user = old.user
+    client.send("SUBSCRIBE", {"id": "errors", "destination": "/user/queue/v1/errors"})
+    topics = old.user["_topics"]
+    assert isinstance(topics, dict)
+    for key in ("self", "channels", "contacts", "users"):
+        client.send(
+            "SUBSCRIBE",
+            {"id": f"t-{key}", "destination": topics[key], "receipt": f"r-{key}", "ack": "client-individual"},
+        )
+    return client
+
+
+async def names_of(client: Client, count: int, *, ack: bool = True) -> list[str]:
+    """The display names of the next events about users."""
+    names: list[str] = []
+    while len(names) < count:
+        frame = await client.frame()
+        if frame.command == "MESSAGE":
+            names.append(json.loads(frame.body)["resource"]["displayName"])
+            if ack:
+                client.send("ACK", {"id": frame.headers["ack"], "subscription": frame.headers["subscription"]})
+    return names
+
+
+async def rename(core: Core, application: Application, name: str, *display_names: str) -> None:
+    user = await core.users.by_name(application, name)
+    for display_name in display_names:
+        await core.users.change(application, user.id, UserChanges(display_name=display_name))
+
+
+async def test_missed_events_come_in_order_and_once(connect: Connect, core: Core, application: Application) -> None:
+    await core.users.create(application, "john")
+    jane = await connect().bootstrap("jane")
+    await rename(core, application, "john", "A", "B")
+    assert await names_of(jane, 2) == ["A", "B"]
+    await jane.lose()
+    await rename(core, application, "john", "C", "D")
+    await rename(core, application, "jane", "Jane II")
+    back = await comes_back(connect, jane)
+    await rename(core, application, "john", "E")
+    names = await names_of(back, 4)
+    # Each topic's own order is kept.
+    assert sorted(names) == ["C", "D", "E", "Jane II"]
+    assert [name for name in names if name in "CDE"] == ["C", "D", "E"]
+    assert (await back.relay("/application/v1/user.relay"))["displayName"] == "Jane II"
+    assert back.nothing_more()
+    (session,) = (await core.sessions.list(SessionFilter(user_name="jane"), PageRequest())).items
+    assert (session.state, session.resumes, session.generation) == (SessionState.ACTIVE, 1, 2)
+
+
+async def test_what_was_sent_but_not_acknowledged_comes_again_by_the_same_name(
+    connect: Connect, core: Core, application: Application
+) -> None:
+    await core.users.create(application, "john")
+    jane = await connect().bootstrap("jane")
+    await rename(core, application, "john", "A", "B")
+    first, second = await jane.frame("MESSAGE"), await jane.frame("MESSAGE")
+    jane.send("ACK", {"id": first.headers["ack"], "subscription": "t-contacts"})
+    await jane.lose()
+    back = await comes_back(connect, jane)
+    while (frame := await back.frame()).command != "MESSAGE":
+        pass
+    assert frame.headers["message-id"] == second.headers["message-id"]
+    assert frame.body == second.body
+
+
+async def test_a_client_that_need_not_acknowledge_gets_nothing_twice(
+    connect: Connect, core: Core, application: Application
+) -> None:
+    await core.users.create(application, "john")
+    jane = connect()
+    await jane.connect("jane")
+    jane.user = await jane.relay("/application/v1/user.relay")
+    topics = jane.user["_topics"]
+    assert isinstance(topics, dict)
+    for key in ("self", "contacts", "users"):
+        jane.send("SUBSCRIBE", {"id": f"t-{key}", "destination": topics[key]})
+    await asyncio.sleep(0.01)
+    await rename(core, application, "john", "A")
+    await jane.frame("MESSAGE")
+    await jane.lose()
+    await rename(core, application, "john", "B")
+    back = await comes_back(connect, jane)
+    assert await names_of(back, 1) == ["B"]
+    await back.relay("/application/v1/user.relay")
+    assert back.nothing_more()
+
+
+async def test_the_function_is_not_asked_again_and_the_token_is_renewed(connect: Connect, core: Core) -> None:
+    jane = await connect().bootstrap("jane")
+    await jane.lose()
+    back = await comes_back(connect, jane)
+    assert back.session != jane.session
+    await back.lose()
+    # The newest token may have been lost with the connection, so the one before it is good as well; older are not.
+    third = await comes_back(connect, jane)
+    assert third.session
+    await third.lose()
+    fourth = connect()
+    assert "recovered" not in (await fourth.connect("jane", **{"StompX-Auth-Session-ID": jane.session})).headers
+
+
+@pytest.mark.parametrize("token", ["undefined", "null", "", "1-1", "1-1.AAAA", "x" * 5000, "é-1.x", "1-1.é"])
+async def test_tokens_that_are_not_ours_mean_a_new_session(connect: Connect, core: Core, token: str) -> None:
+    await connect().bootstrap("jane")
+    other = connect()
+    answer = await other.connect("jane", **{"StompX-Auth-Session-ID": token})
+    assert answer.command == "CONNECTED" and "recovered" not in answer.headers
+    assert len(core.hub) == 2
+
+
+async def test_no_session_is_resumed_by_another_user(connect: Connect, core: Core) -> None:
+    jane = await connect().bootstrap("jane")
+    await jane.lose()
+    john = connect()
+    await john.connect("john", **{"StompX-Auth-Session-ID": jane.session})
+    assert (await john.relay("/application/v1/user.relay"))["name"] == "john"
+    sessions = (await core.sessions.list(SessionFilter(), PageRequest())).items
+    assert {session.user_name: session.state for session in sessions} == {
+        "jane": SessionState.SUSPENDED,
+        "john": SessionState.ACTIVE,
+    }
+
+
+async def test_a_newer_connection_fences_the_older_off(connect: Connect, core: Core) -> None:
+    jane = await connect().bootstrap("jane")
+    back = await comes_back(connect, jane)
+    assert await jane.closing() is CloseReason.SUPERSEDED
+    await settle()
+    (session,) = (await core.sessions.list(SessionFilter(), PageRequest())).items
+    assert session.state is SessionState.ACTIVE
+    assert core.hub.get(session.id) is not None
+    back.skip()
+    await back.relay("/application/v1/user.relay")
+
+
+async def test_a_gap_in_the_history_is_told(
+    connect: Connect, core: Core, application: Application, tmp_path: Path
+) -> None:
+    await core.users.create(application, "john")
+    jane = await connect().bootstrap("jane")
+    await jane.lose()
+    session = (await core.sessions.list(SessionFilter(), PageRequest())).items[0]
+    # As if the topic's early events had been pruned long ago.
+    for _ in range(13):
+        await asyncio.gather(*(rename(core, application, "john", f"{n}", f"{n}b") for n in range(100)))
+    assert session.state is SessionState.SUSPENDED
+    client = connect()
+    answer = await client.connect("jane", **{"StompX-Auth-Session-ID": jane.session})
+    assert answer.headers["recovered"] == "lost"
+    assert core.metrics.dropped == 1
+
+
+async def test_sessions_end_when_nobody_resumes_them(connect: Connect, core: Core, reaper: Reaper) -> None:
+    await core.applications.change(
+        "default", ApplicationChanges(sessions=SessionPolicy(leave_grace=0.0, resume_window=0.0))
+    )
+    witness = await connect().bootstrap("john")
+    jane = await connect().bootstrap("jane")
+    witness.skip()
+    await jane.lose()
+    await reaper.sweep()
+    resource = (await witness.body())["resource"]
+    assert isinstance(resource, dict) and resource["presence"] == {"status": "UNAVAILABLE", "online": False}
+    (session,) = (await core.sessions.list(SessionFilter(user_name="jane"), PageRequest())).items
+    assert session.end_reason is EndReason.LEASE_EXPIRED
+    story = (await core.sessions.show(session.id)).story
+    assert [entry.kind for entry in story] == [StoryKind.STARTED, StoryKind.SUSPENDED, StoryKind.ENDED]
+    late = connect()
+    assert "recovered" not in (await late.connect("jane", **{"StompX-Auth-Session-ID": jane.session})).headers
+
+
+async def test_a_reload_is_not_seen_and_a_real_leave_is_seen_once(connect: Connect, core: Core, reaper: Reaper) -> None:
+    await core.applications.change("default", ApplicationChanges(sessions=SessionPolicy(leave_grace=0.2)))
+    witness = await connect().bootstrap("john")
+    jane = await connect().bootstrap("jane")
+    witness.skip()
+    await jane.lose()
+    again = await connect().bootstrap("jane")
+    await asyncio.sleep(0.25)
+    await reaper.sweep()
+    assert witness.nothing_more()
+    await again.lose()
+    async with asyncio.timeout(5):
+        while witness.nothing_more():
+            await reaper.sweep()
+            await asyncio.sleep(0.01)
+    assert (await witness.body())["type"] == "contact.presence.changed"
+    await reaper.sweep()
+    assert witness.nothing_more()
+
+
+@pytest.fixture
+async def reaper(core: Core) -> Reaper:
+    return core.reaper
+
+
+async def test_another_node_finds_the_sessions_of_a_dead_one(tmp_path: Path, connect: Connect, core: Core) -> None:
+    await connect().bootstrap("jane")
+    # The first node never took its lease, as if it had run out; the second one looks after its sessions.
+    async with open_core(Settings(data_dir=tmp_path)) as second:
+        await second.reaper.bury_nodes()
+        (session,) = (await second.sessions.list(SessionFilter(), PageRequest())).items
+        assert session.state is SessionState.SUSPENDED
+        story = (await second.sessions.show(session.id)).story
+        assert story[-1].detail == "its server died"
+
+
+async def test_sessions_and_events_survive_a_restart(tmp_path: Path) -> None:
+    from tests.unit.gateways.chatkitty.restart import started
+
+    async with started(tmp_path) as (core, connect):
+        application, _ = await core.applications.create("default", api_key="key-default")
+        await core.users.create(application, "john")
+        jane = await connect().bootstrap("jane")
+        await rename(core, application, "john", "A")
+        assert await names_of(jane, 1) == ["A"]
+        await core.reaper.save_positions()
+        await rename(core, application, "john", "B")
+    async with started(tmp_path) as (core, connect):
+        await rename(core, application, "john", "C")
+        back = await comes_back(connect, jane)
+        assert await names_of(back, 2) == ["B", "C"]
+        await back.relay("/application/v1/user.relay")
+        assert back.nothing_more()
