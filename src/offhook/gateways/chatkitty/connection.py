@@ -56,6 +56,7 @@ class Connection:
 
     __slots__ = (
         "_base_url",
+        "_beats",
         "_connected_at",
         "_decoder",
         "_frames",
@@ -93,6 +94,7 @@ class Connection:
         self._requests = Bucket(gateway.limits.requests, now)
         self._heard_at = self._sent_at = self._connected_at = now
         self._tolerance = 0.0
+        self._beats = False
         self._replies = 0
         self._timer = Timer(self._on_timer)
 
@@ -236,6 +238,7 @@ class Connection:
             self._fail_protocol(error.message, None)
             return
         beat = stomp.negotiate(beats, (HEART_BEAT_MS, HEART_BEAT_MS))
+        self._beats = beat.send_every_ms > 0
         self._tolerance = max(MIN_TOLERANCE, 2.2 * beat.expect_every_ms / 1000) if beat.expect_every_ms else 0.0
         self._spawn(self._start(frame, opening))
 
@@ -525,7 +528,8 @@ class Connection:
             self._release()
         silence = now - self._sent_at
         if silence >= BEAT_AFTER - timers.tick:
-            socket.send(stomp.HEART_BEAT)
+            if self._beats:
+                socket.send(stomp.HEART_BEAT)
             self._sent_at = now
             silence = 0.0
         timers.schedule(self._timer, BEAT_AFTER - silence)

@@ -164,7 +164,7 @@ Connect = Callable[..., Client]
 
 @pytest.fixture
 async def core(tmp_path: Path) -> AsyncIterator[Core]:
-    async with open_core(Settings(data_dir=tmp_path)) as core:
+    async with open_core(Settings(data_dir=tmp_path, history_size=100)) as core:
         await core.applications.create("default", domain="example.com", api_key="key-default")
         yield core
         await settle()
