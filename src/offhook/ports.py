@@ -273,6 +273,10 @@ class Broker(Protocol):
     ) -> None:
         """Names this node and says who is to hear. Called once, before anything else."""
 
+    @property
+    def epoch(self) -> str:
+        """Names the histories as they are now."""
+
     async def subscribe(self, topic: Topic) -> None:
         """This node hears the topic from now on. Subscribing twice changes nothing."""
 

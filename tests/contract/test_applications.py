@@ -8,7 +8,7 @@ import pytest
 from tests.contract.systems import System, a_session, a_user, an_application
 
 from offhook.domain.accounts import DuplicatePolicy, SessionPolicy, TokenPolicy, UserFilter, WebhookPolicy
-from offhook.domain.events import UserUpdated, application_topic, user_topic
+from offhook.domain.events import Position, UserUpdated, application_topic, user_topic
 from offhook.domain.values import PageRequest
 from offhook.errors import Conflict, NotFound
 from offhook.ports import HistoryLost, SessionFilter, Transaction
@@ -94,6 +94,9 @@ async def test_delete_takes_users_blocks_sessions_and_topics_along_and_nothing_e
     assert await query(lambda tx: tx.users.blocked_either_way(bob.id)) == frozenset()  # type: ignore[attr-defined]
     assert await query(lambda tx: tx.sessions.get(session.id)) is None  # type: ignore[attr-defined]
     assert (await system.broker.position(application_topic(gone.id))).offset == 0
+    nowhere = Position(place.epoch, 0)
+    assert list(await system.broker.history(application_topic(gone.id), nowhere, 10)) == []
+    assert list(await system.broker.history(user_topic(alice.id), nowhere, 10)) == []  # type: ignore[attr-defined]
     with pytest.raises(HistoryLost):
         await system.broker.history(user_topic(alice.id), place, 10)  # type: ignore[attr-defined]
 

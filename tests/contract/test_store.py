@@ -219,7 +219,7 @@ async def test_values_that_no_database_takes_are_invalid_input(system: System) -
     with pytest.raises(InvalidInput):
         await system.store.transact(lambda tx: tx.users.change(user, UserChanges(properties={"a": "\udfff"})))
     broken = a_user(application.id, display_name="\udfff")
-    with pytest.raises((InvalidInput, UnicodeEncodeError)):
+    with pytest.raises(InvalidInput):
         await system.store.transact(lambda tx: tx.publish(user_topic(user.id), UserUpdated(broken)))
     assert await system.store.transact(lambda tx: tx.publish(user_topic(user.id), UserUpdated(user)).offset) == 1
 

@@ -170,7 +170,7 @@ def _by_name(user: User, tx: Transaction) -> User | None:
 
 @pytest.mark.parametrize("engine_name", sorted(ENGINES))
 def test_users_are_what_a_dictionary_would_hold(engine_name: str) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         type("Users", (UsersModel,), {"engine_name": engine_name}),
-        settings=settings(max_examples=15, stateful_step_count=25, deadline=None),
+        settings=settings(max_examples=20, stateful_step_count=25, deadline=None),
     )

@@ -32,6 +32,9 @@ class Journal(Protocol):
     def epoch(self) -> str:
         """Names the history."""
 
+    def newest(self, topic: Topic) -> int | None:
+        """Offset of the last event that is or is about to be stored, if that is known without looking."""
+
     async def head(self, topic: Topic) -> int:
         """Offset of the topic's last event, 0 if it has none."""
 

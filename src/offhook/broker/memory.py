@@ -87,6 +87,11 @@ class MemoryBroker:
         self._on_publication = on_publication
         self._on_command = on_command
 
+    @property
+    def epoch(self) -> str:
+        """As ``ports.Broker`` says."""
+        return self._journal.epoch
+
     def deliver(self, publications: Sequence[Publication]) -> None:
         """Hands what was committed to the handler, as far as this node listens.
 
@@ -129,6 +134,9 @@ class MemoryBroker:
         if after.epoch != epoch:
             raise HistoryLost(f"{topic} is in epoch {epoch}, not {after.epoch}")
         heard = self._heard.get(topic)
+        if heard is not None and heard.head is None and self._journal.newest(topic) == after.offset:
+            # Offsets only grow: what has not grown beyond ``after`` by now had not when the topic was subscribed to.
+            heard.saw(after.offset)
         if heard is not None and (recent := heard.after(after.offset, limit)) is not None:
             return recent
         recorded = await self._journal.read(topic, after.offset, limit)

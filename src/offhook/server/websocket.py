@@ -2,7 +2,7 @@
 
 uvicorn reads the upgrade request, makes one :class:`WebSocketProtocol` for it and hands the transport over.
 From then on bytes go straight from the transport to the gateway's :class:`Handler`, and from its
-:class:`Socket` straight back: no task, queue, event dictionary or timer handle per connection.
+:class:`Socket` back, those of one tick together: no task, queue, event dictionary or timer handle per connection.
 """
 
 from __future__ import annotations
@@ -168,6 +168,30 @@ class WebSocketSettings:
     close_timeout: float = 5.0
 
 
+class _Outbox:
+    """The connections that sent something in this tick.
+
+    A client often gets several messages in one tick: the receipts of a burst of subscriptions, or the events of one
+    commit. A system call is most of what a small message costs, so those of a tick share one.
+    """
+
+    __slots__ = ("_connections",)
+
+    def __init__(self) -> None:
+        self._connections: list[WebSocketProtocol] = []
+
+    def add(self, connection: WebSocketProtocol) -> None:
+        """The connection has its first unsent message of this tick."""
+        if not self._connections:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._connections.append(connection)
+
+    def _flush(self) -> None:
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.flush()
+
+
 @dataclass(frozen=True, slots=True)
 class _Context:
     """What all connections share."""
@@ -176,6 +200,7 @@ class _Context:
     settings: WebSocketSettings
     timers: TimerWheel
     connections: set[WebSocketProtocol]
+    outbox: _Outbox
 
 
 # The states of a connection, in their only order. Plain numbers: they are compared for every message.
@@ -208,6 +233,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_state",
         "_timer",
         "_transport",
+        "_unsent",
     )
 
     def __init__(self, context: _Context) -> None:
@@ -217,6 +243,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._receiver: Receiver
         self._timer: Timer | None = None
         self._state = _NEW
+        self._unsent: list[bytes] = []  # frames of this tick
         self._paused = False  # reading
         self._heard = _NOT  # when the peer last sent anything
         self._pinged = _NOT  # when the ping now unanswered was sent
@@ -304,9 +331,10 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._state != _OPEN:
             return
         payload = b"".join(parts)
-        self._transport.write(text_header(len(payload)) + payload)
-        if self._stalled != _NOT:
-            self._check_buffer()
+        unsent = self._unsent
+        if not unsent:
+            self._context.outbox.add(self)
+        unsent.append(text_header(len(payload)) + payload)
 
     def close(self, reason: CloseReason, detail: str | None = None) -> None:
         """See :class:`Socket`."""
@@ -318,7 +346,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         self._end(reason, detail or ending.text)
         self._state = _CLOSING
-        self._transport.write(encode_close(ending.websocket, self._detail))
+        self._write(encode_close(ending.websocket, self._detail))
         self.resume()
         self._arm_close()
 
@@ -393,9 +421,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """Handle a ping, pong or close frame."""
         if isinstance(event, Ping):
             if self._state == _OPEN:
-                self._transport.write(encode_pong(event.data))
-                if self._stalled != _NOT:
-                    self._check_buffer()
+                self._write(encode_pong(event.data))
         elif isinstance(event, Pong):
             try:
                 handler.alive()
@@ -404,7 +430,7 @@ class WebSocketProtocol(asyncio.Protocol):
         elif isinstance(event, Close):
             if self._state == _OPEN:
                 self._end(CloseReason.PEER_CLOSED, f"{event.code} {event.reason}".rstrip())
-                self._transport.write(encode_close(event.code))
+                self._write(encode_close(event.code))
             self._drain()
 
     def _fail(self, violation: ProtocolViolation) -> None:
@@ -412,7 +438,7 @@ class WebSocketProtocol(asyncio.Protocol):
         too_big = violation.close_code == _TOO_BIG
         self._end(CloseReason.TOO_LARGE if too_big else CloseReason.PROTOCOL_ERROR, violation.reason)
         if self._state == _OPEN:
-            self._transport.write(encode_close(violation.close_code, violation.reason))
+            self._write(encode_close(violation.close_code, violation.reason))
         self._drain()
 
     def _handler_failed(self, method: str) -> None:
@@ -430,12 +456,29 @@ class WebSocketProtocol(asyncio.Protocol):
         Dropping it ourselves while bytes from the peer are unread would reset it, and a reset can overtake
         our close frame. TLS knows no half-closed connections.
         """
+        self.flush()
         self._state = _DRAINING
         self._arm_close()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
             self._transport.close()
+
+    def flush(self) -> None:
+        """Hand what was sent in this tick to the transport, all at once."""
+        unsent = self._unsent
+        if unsent:
+            data = unsent[0] if len(unsent) == 1 else b"".join(unsent)
+            unsent.clear()
+            if self._state != _GONE:
+                self._transport.write(data)
+                if self._stalled != _NOT:
+                    self._check_buffer()
+
+    def _write(self, frame: bytes) -> None:
+        """Send a control frame, after what was sent before it."""
+        self._unsent.append(frame)
+        self.flush()
 
     def _check_buffer(self) -> None:
         """Cut a stalled client off if too much is unsent."""
@@ -481,7 +524,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 return
         elif settings.ping_interval and now - self._heard >= settings.ping_interval:
             self._pinged = now
-            self._transport.write(encode_ping())
+            self._write(encode_ping())
         self._arm()
 
 
@@ -503,7 +546,7 @@ def protocol_factory(
     Returns:
         A callable that makes one protocol per upgrade. uvicorn's keyword arguments are of no use to it.
     """
-    context = _Context(acceptor, settings, timers, connections)
+    context = _Context(acceptor, settings, timers, connections, _Outbox())
 
     def make(**_: object) -> WebSocketProtocol:
         return WebSocketProtocol(context)

@@ -247,17 +247,13 @@ class Hub:
             live.deliver(publication)
 
     async def _seen(self, live: LiveSession, topic: Topic) -> Position:
-        head = await self._broker.position(topic)
         seen = live.acked.get(topic)
-        return head if seen is None else Position(head.epoch, seen)
+        return await self._broker.position(topic) if seen is None else Position(self._broker.epoch, seen)
 
     async def _after(self, live: LiveSession, topic: Topic, place: Position) -> Sequence[Publication]:
-        head = await self._broker.position(topic)
-        if head == place:
-            return ()
         try:
             return await self._broker.history(topic, place, HISTORY_PAGE)
         except HistoryLost:
             live.recovered = False
             log.warning("history_lost", session=live.id, topic=topic)
-            return await self._broker.history(topic, head, HISTORY_PAGE)
+            return await self._broker.history(topic, await self._broker.position(topic), HISTORY_PAGE)

@@ -14,6 +14,7 @@ from typing import Protocol
 from sqlalchemy import String, bindparam, delete, insert, select, update
 
 from offhook.domain.events import Event, Origin, Position, Topic
+from offhook.errors import InvalidInput
 from offhook.ports import Clock, Publication
 from offhook.storage.event_codec import encode
 from offhook.storage.statements import Rows, Statement
@@ -112,7 +113,10 @@ class JournalWriter:
     # --- within a unit of work
 
     def publish(self, topic: Topic, event: Event, origin: Origin | None) -> Position:
-        encoded = encode(event)
+        try:
+            encoded = encode(event)
+        except UnicodeEncodeError as error:
+            raise InvalidInput("A text is not valid Unicode") from error
         position = Position(self._epoch, self._head(topic) + 1)
         self._set_head(topic, position.offset)
         self._publications.append(Publication(topic, position, event, origin))
@@ -139,6 +143,11 @@ class JournalWriter:
             row = self._rows.first(HEAD, key=topic)
             offset = self._heads[topic] = 0 if row is None else int(row[0])
         return offset
+
+    def newest(self, topic: Topic) -> int | None:
+        """The topic's last offset, if it is in memory; it may not be committed yet. For any thread."""
+        offset = self._pending.get(topic)
+        return self._heads.get(topic) if offset is None else offset
 
     def _set_head(self, topic: Topic, offset: int) -> None:
         self._undo.append((topic, self._pending.get(topic)))
@@ -212,7 +221,8 @@ class JournalWriter:
         return publications
 
     def rolled_back(self) -> None:
-        """Nothing of the batch was stored."""
+        """Nothing of the batch was stored; what is known of the topics is read anew."""
+        self._heads.clear()
         self._begin()
 
     # --- housekeeping

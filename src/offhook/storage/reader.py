@@ -38,7 +38,7 @@ class Reader:
             for unit in units:
                 self._perform(unit, tx)
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:
             self._give_up()
             told = failure(error)
             for unit in units:

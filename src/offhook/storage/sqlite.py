@@ -96,7 +96,7 @@ class SQLiteStore:
         self._writing = Lane(loop, "writer", [writer], self._settle)
         self._reading = Lane(loop, "reader", reading, self._settle)
         self._closed = False
-        self.journal = SQLiteJournal(epoch, self._reading, self._writing)
+        self.journal = SQLiteJournal(epoch, self._reading, self._writing, writer.newest)
         """What the in-process broker keeps in this database."""
 
     @classmethod
@@ -170,10 +170,13 @@ class SQLiteJournal:
         epoch: names the history; stays as long as the database does.
         reading: the store's lane of queries.
         writing: the store's lane of changes.
+        newest: what the writer knows of a topic's last offset.
     """
 
-    def __init__(self, epoch: str, reading: Lane, writing: Lane) -> None:
+    def __init__(self, epoch: str, reading: Lane, writing: Lane, newest: Callable[[Topic], int | None]) -> None:
         self.epoch = epoch
+        self.newest = newest
+        """Offset of the last event that is or is about to be stored, if that is known without looking."""
         self._reading = reading
         self._writing = writing
 

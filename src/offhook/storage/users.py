@@ -46,6 +46,7 @@ _COLUMNS = (
     *(users.c[name] for name in _FIELDS),
     users.c.password_hash.is_not(None).label("has_password"),
 )
+# Not for RETURNING, where SQLite (seen in 3.40) takes IS NOT NULL on a column without a value to be true.
 _WIDTH = len(_COLUMNS)
 _CHANGEABLE = ("display_name", "picture", "status", "properties", "guest", "enabled")
 

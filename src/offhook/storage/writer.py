@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from offhook.domain.events import Topic
 from offhook.ports import Clock
 from offhook.storage.journal import JournalWriter
 from offhook.storage.statements import Rows
@@ -46,6 +47,11 @@ class Writer:
         self._epoch = epoch
         self._open: tuple[sqlite3.Connection, JournalWriter, SQLTransaction] | None = None
         self._pruned = time.monotonic()
+
+    def newest(self, topic: Topic) -> int | None:
+        """The last offset of a topic, if it is in memory. Of all methods this one may be called in any thread."""
+        opened = self._open
+        return None if opened is None else opened[1].newest(topic)
 
     def perform(self, units: Sequence[Unit]) -> Batch:
         try:
