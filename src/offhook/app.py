@@ -165,7 +165,7 @@ async def open_core(settings: Settings, registry: Registry | None = None) -> Asy
         broker = MemoryBroker(store.journal, clock)
         committed.append(broker.deliver)
         stack.push_async_callback(broker.close)
-        hub = Hub(broker)
+        hub = Hub(broker, metrics.delivered)
         counts = SessionCounts(metrics, hub)
         passwords = Passwords(settings.password_workers)
         stack.push_async_callback(passwords.close)

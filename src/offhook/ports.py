@@ -41,14 +41,15 @@ class Publication:
         position: its place there.
         event: what happened.
         origin: the request that caused it; known only to the process that handled the request.
-        encoded: gateways keep the bytes they made of the event here, so that each form is made once.
+        encoded: gateways keep here what they made of the event, so that each form is made once: by the form's name,
+            pairs of where it goes and its bytes.
     """
 
     topic: Topic
     position: Position
     event: Event
     origin: Origin | None = None
-    encoded: dict[object, bytes] = field(default_factory=dict)
+    encoded: dict[str, tuple[tuple[str, bytes], ...]] = field(default_factory=dict)
     subject: int = field(init=False)
     """Id of the user whom the event is about."""
 

@@ -217,6 +217,10 @@ class Metrics(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
+    def delivered(self, count: int) -> None:
+        """An event was put before so many clients."""
+        self.deliveries += count
+
     def collect(self) -> Iterator[Metric]:
         """Everything as it is now; called by the registry."""
         moved = (

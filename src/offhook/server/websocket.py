@@ -366,7 +366,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def resume(self) -> None:
         """See :class:`Socket`."""
-        if self._paused and self._state != _GONE:
+        if self._paused and self._state < _DRAINING:
             self._paused = False
             self._heard = self._context.timers.now  # its silence meanwhile was our doing
             self._transport.resume_reading()
@@ -457,12 +457,16 @@ class WebSocketProtocol(asyncio.Protocol):
         our close frame. TLS knows no half-closed connections.
         """
         self.flush()
+        self.resume()  # else the peer's end of the stream would not be seen
         self._state = _DRAINING
         self._arm_close()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
+        if not self._transport.can_write_eof():
             self._transport.close()
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:  # the peer has reset the connection already
+            self._transport.abort()
 
     def flush(self) -> None:
         """Hand what was sent in this tick to the transport, all at once."""

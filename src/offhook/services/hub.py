@@ -9,8 +9,7 @@ events it missed are taken from the topic's history, then those set aside, then 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import structlog
@@ -78,7 +77,7 @@ class LiveSession:
     )
 
     def __init__(self, record: Session, application: Application, user: User, outlet: Outlet) -> None:
-        self.record = replace(record, positions={})
+        self.record = record
         self.application = application
         self.user = user
         self.user_id = user.id
@@ -110,14 +109,21 @@ class LiveSession:
     def deliver(self, publication: Publication) -> None:
         """Takes one event, in the topic's order."""
         if self._held is None:
-            self.emit(publication)
+            if publication.subject == self.user_id or self.blocked:
+                self.emit(publication)
+            else:
+                self.outlet.deliver(publication)
         elif len(self._held) <= MAX_HELD:
             self._held.append(publication)
 
     def emit(self, publication: Publication) -> None:
         """Gives one event to the client."""
-        if publication.subject == self.user_id and isinstance(publication.event, UserUpdated):
-            self.user = publication.event.user
+        if publication.subject == self.user_id:
+            if publication.topic != user_topic(self.user_id):
+                # What everybody may know of a user, the user's own topic tells them.
+                return
+            if isinstance(publication.event, UserUpdated):
+                self.user = publication.event.user
         if publication.subject not in self.blocked or isinstance(publication.event, UserBlocked | UserUnblocked):
             self.outlet.deliver(publication)
 
@@ -132,10 +138,16 @@ class LiveSession:
 
 
 class Hub:
-    """The live sessions of this node, by id and by topic."""
+    """The live sessions of this node, by id and by topic.
 
-    def __init__(self, broker: Broker) -> None:
+    Args:
+        broker: carries the publications here.
+        count: is told to how many sessions each publication was handed.
+    """
+
+    def __init__(self, broker: Broker, count: Callable[[int], None]) -> None:
         self._broker = broker
+        self._count = count
         self._sessions: dict[int, LiveSession] = {}
         self._topics: dict[Topic, dict[LiveSession, None]] = {}
         self._blocks: dict[int, frozenset[int]] = {}
@@ -238,13 +250,10 @@ class Hub:
     def publish(self, publication: Publication) -> None:
         """Hands a publication to every session of its topic."""
         members = self._topics.get(publication.topic)
-        if members is None:
-            return
-        if len(members) == 1:
-            next(iter(members)).deliver(publication)
-            return
-        for live in list(members):
-            live.deliver(publication)
+        if members is not None:
+            self._count(len(members))
+            for live in list(members):
+                live.deliver(publication)
 
     async def _seen(self, live: LiveSession, topic: Topic) -> Position:
         seen = live.acked.get(topic)

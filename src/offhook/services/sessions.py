@@ -141,6 +141,7 @@ class SessionService:
             tx.sessions.save(*_ended(old, now, EndReason.REPLACED, ""))
         if verdict.authentication is Authentication.FUNCTION and verdict.profile is not None:
             user = _merge(tx, user, verdict.profile)
+        user = arrive(tx, user)
         session = tx.sessions.add(
             rules.activate(
                 Session(
@@ -155,11 +156,11 @@ class SessionService:
                     node=self.node,
                     started_at=now,
                     connected_at=now,
+                    positions=_heads(tx, user),
                 )
             )
         )
-        user = arrive(tx, user)
-        return user, replace(session, positions=_heads(tx, user)), replaced
+        return user, session, replaced
 
     async def resume(
         self, application: Application, username: str, token: str, client: Client, outlet: Outlet

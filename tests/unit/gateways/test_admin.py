@@ -362,6 +362,23 @@ async def test_a_user_that_cannot_be(http: httpx.AsyncClient, shop: dict[str, ob
     assert names((await http.get("applications/shop/users")).json()["users"]) == ["jane"]
 
 
+async def test_a_user_that_cannot_be_changed_so(http: httpx.AsyncClient, shop: dict[str, object]) -> None:
+    await http.post("applications/shop/users", json={"name": "jane"})
+    before = (await http.get("applications/shop/users/jane")).json()
+    for body in (
+        {"display_name": " "},
+        {"picture": "ftp://x/"},
+        {"status": "x" * 65},
+        {"properties": 1},
+        {"name": "x"},
+    ):
+        answer = (await http.patch("applications/shop/users/jane", json=body)).json()
+        (name,) = body
+        assert (answer["error"], answer["field"]) == ("invalid_input", name)
+        assert name in answer["message"]
+    assert (await http.get("applications/shop/users/jane")).json() == before
+
+
 async def test_a_password_must_be_named_to_be_removed(http: httpx.AsyncClient, shop: dict[str, object]) -> None:
     await http.post("applications/shop/users", json={"name": "jane", "password": "secret"})
     response = await http.put("applications/shop/users/jane/password", json={})

@@ -11,12 +11,16 @@ from starlette.routing import BaseRoute, Route
 
 from offhook.domain.accounts import Application, User, UserChanges, UserFilter
 from offhook.domain.values import JsonObject
+from offhook.errors import InvalidInput
 from offhook.gateways.admin.applications import application_named
 from offhook.gateways.admin.fields import Fields, Query, read_body
 from offhook.gateways.admin.views import page_of, user_view
 
 if TYPE_CHECKING:
     from offhook.gateways.admin.api import AdminCore
+
+FIELDS = {"displayName": "display_name", "displayPictureUrl": "picture", "presence.status": "status"}
+"""What clients call a field → what operators call it."""
 
 
 def user_routes(core: AdminCore) -> list[BaseRoute]:
@@ -82,7 +86,7 @@ class _Handlers:
         fields.finish()
         application, user = await self._user(request)
         if not changes.empty:
-            user = await self._core.users.change(application, user.id, changes)
+            user = await self._change(application, user, changes)
         if enabled is not None:
             user = await self._core.users.set_enabled(application, user.name, enabled)
         return JSONResponse(user_view(user))
@@ -99,6 +103,14 @@ class _Handlers:
         application, user = await self._user(request)
         await self._core.users.delete(application, user.id)
         return JSONResponse({"deleted": user.name})
+
+    async def _change(self, application: Application, user: User, changes: UserChanges) -> User:
+        try:
+            return await self._core.users.change(application, user.id, changes)
+        except InvalidInput as error:
+            # The service names fields as clients write them.
+            field = FIELDS.get(error.field or "", error.field)
+            raise InvalidInput(error.message.replace(str(error.field), str(field)), field) from None
 
     async def _application(self, request: Request) -> Application:
         return await self._core.applications.get(application_named(request))

@@ -23,7 +23,7 @@ from offhook.domain.values import JsonObject
 from offhook.errors import AccessDenied, NotFound, OffhookError, RateLimited, TooLarge, Unavailable
 from offhook.gateways.chatkitty import actions, relays
 from offhook.gateways.chatkitty.errors import as_offhook_error, error_body, refusal_body
-from offhook.gateways.chatkitty.events import ABOUT_OTHERS, ABOUT_SELF, parse_ack, tail
+from offhook.gateways.chatkitty.events import encode_answer, encode_event, parse_ack
 from offhook.gateways.chatkitty.gateway import Gateway, Opening
 from offhook.gateways.chatkitty.resources import relay_body
 from offhook.gateways.chatkitty.subscriptions import Subscription, Subscriptions
@@ -148,29 +148,24 @@ class Connection:
 
     def deliver(self, publication: Publication) -> None:
         """Sends an event to the subscriptions that want it."""
-        live, socket = self._live, self._socket
-        if live is None or socket is None:
+        socket = self._socket
+        if socket is None:
             return
-        about_self = publication.topic[0] == "u"
-        if about_self:
-            views = ABOUT_SELF.get(type(publication.event), ())
-        elif publication.subject != live.user_id:
-            views = ABOUT_OTHERS.get(type(publication.event), ())
-        else:
-            return
-        for index, view in enumerate(views):
-            receipt = None
-            subscription = self._subscriptions.get(view.key)
-            if view.answers and publication.origin is not None and publication.origin.session_id == live.id:
-                receipt = publication.origin.receipt
-                # The client waits for its answer on whatever topic it has.
-                subscription = subscription or self._subscriptions.any()
+        messages = publication.encoded.get(self._base_url)
+        if messages is None:
+            messages = encode_event(publication, self._base_url)
+        fallback = None
+        origin = publication.origin
+        if origin is not None and self._live is not None and origin.session_id == self._live.id:
+            messages = encode_answer(publication, self._base_url)
+            # The client waits for its answer on whatever topic it has.
+            fallback = self._subscriptions.any()
+        for key, message in messages:
+            subscription = self._subscriptions.get(key, fallback)
             if subscription is not None:
-                socket.send(subscription.prefix, tail(publication, view, index, self._base_url, receipt))
-                self._gateway.metrics.deliveries += 1
+                socket.send(subscription.prefix or subscription.make_prefix(), message)
                 if not subscription.acks:
                     self._seen(publication.topic, publication.position.offset)
-        self._sent_at = self._gateway.timers.now
 
     def ended(self, reason: EndReason, text: str) -> None:
         """The session has ended: the client is told so that it stays away."""
@@ -472,7 +467,7 @@ class Connection:
         if queue is not None and value is not None:
             self._replies += 1
             body = error_body(error)
-            self._send(queue.prefix + stomp.message_tail(f"e-{self._replies}", body, extra={header: value}))
+            self._send((queue.prefix or queue.make_prefix()) + stomp.message_tail(f"e-{self._replies}", body, extra={header: value}))
 
     def _may_request(self, header: str, value: str | None) -> bool:
         wait = self._requests.take(self._gateway.limits.requests, self._gateway.timers.now)

@@ -50,6 +50,8 @@ def _as_block(event: Event, base_url: str) -> Resource:
     return blocked_record(event.user, datetime.fromisoformat(event.blocked_at), base_url)
 
 
+Messages = tuple[tuple[str, bytes], ...]
+
 ABOUT_OTHERS: dict[type[Event], tuple[View, ...]] = {
     PresenceChanged: (View("contacts", "contact.presence.changed", _as_other),),
     UserUpdated: (View("contacts", "contact.user.updated", _as_other),),
@@ -83,19 +85,33 @@ def parse_ack(text: str) -> tuple[str, int] | None:
     return kind, int(number)
 
 
-def tail(publication: Publication, view: View, index: int, base_url: str, receipt: str | None = None) -> bytes:
-    """The part of a MESSAGE that is the same for all who get this view of an event, made once for all of them."""
-    if receipt is None:
-        key = (view.kind, base_url)
-        made = publication.encoded.get(key)
-        if made is not None:
-            return made
-    body = event_body(view.kind, view.render(publication.event, base_url))
-    ack = ack_id(publication)
-    # One event may give several messages: each needs an id of its own, and all acknowledge the same offset.
-    name = ack if index == 0 else f"{ack}.{index}"
-    extra = None if receipt is None else {"receipt-id": receipt}
-    made = message_tail(name, body, ack=name, extra=extra)
-    if receipt is None:
-        publication.encoded[key] = made
+def encode_event(publication: Publication, base_url: str) -> Messages:
+    """What clients get of an event, made once for all who reach the server by the same URL.
+
+    Args:
+        publication: the event at its place.
+        base_url: the URL.
+
+    Returns:
+        Pairs of the user topic that a message goes to, and its part that is the same for everybody.
+    """
+    made = publication.encoded[base_url] = _encode(publication, base_url, None)
     return made
+
+
+def encode_answer(publication: Publication, base_url: str) -> Messages:
+    """What the client gets whose action caused the event: the same, with the answer marked by its receipt."""
+    return _encode(publication, base_url, None if publication.origin is None else publication.origin.receipt)
+
+
+def _encode(publication: Publication, base_url: str, receipt: str | None) -> Messages:
+    views = (ABOUT_SELF if publication.topic[0] == "u" else ABOUT_OTHERS).get(type(publication.event), ())
+    ack = ack_id(publication)
+    messages: list[tuple[str, bytes]] = []
+    for index, view in enumerate(views):
+        body = event_body(view.kind, view.render(publication.event, base_url))
+        # One event may give several messages: each needs an id of its own, and all acknowledge the same offset.
+        name = ack if index == 0 else f"{ack}.{index}"
+        extra = {"receipt-id": receipt} if view.answers and receipt is not None else None
+        messages.append((view.key, message_tail(name, body, ack=name, extra=extra)))
+    return tuple(messages)

@@ -18,47 +18,45 @@ class Subscription:
         id: the client's name for it.
         destination: as the client wrote it.
         acks: whether the client acknowledges what it gets.
+        prefix: the part of a MESSAGE that is this subscription's own; None until it is needed, as most never are.
+        standby: the next one of the same destination.
     """
 
-    __slots__ = ("_prefix", "acks", "destination", "id", "standby")
+    __slots__ = ("acks", "destination", "id", "prefix", "standby")
 
     def __init__(self, subscription_id: str, destination: str, acks: bool) -> None:
         self.id = subscription_id
         self.destination = destination
         self.acks = acks
         self.standby: Subscription | None = None
-        self._prefix: bytes | None = None
+        self.prefix: bytes | None = None
 
-    @property
-    def prefix(self) -> bytes:
-        """The part of a MESSAGE that is this subscription's own."""
-        prefix = self._prefix
-        if prefix is None:
-            prefix = self._prefix = message_prefix(self.id, self.destination)
+    def make_prefix(self) -> bytes:
+        """Makes the prefix and keeps it."""
+        self.prefix = prefix = message_prefix(self.id, self.destination)
         return prefix
 
 
-class Subscriptions:
-    """Subscriptions by what they are to, each key with its stand-ins."""
+class Subscriptions(dict[str, Subscription]):
+    """By what they are to: the subscription that gets what goes there, with its stand-ins behind it.
 
-    __slots__ = ("_first", "count")
+    Is a dictionary because every event of every session looks into it.
+    """
+
+    __slots__ = ("count",)
 
     def __init__(self) -> None:
-        self._first: dict[str, Subscription] = {}
+        super().__init__()
         self.count = 0
-
-    def get(self, key: str) -> Subscription | None:
-        """The subscription that gets what goes to ``key``."""
-        return self._first.get(key)
 
     def add(self, key: str, subscription: Subscription) -> None:
         """Adds one; a live one of the same id is replaced."""
         if self.count:
             self.remove(subscription.id)
         self.count += 1
-        first = self._first.get(key)
+        first = self.get(key)
         if first is None:
-            self._first[key] = subscription
+            self[key] = subscription
             return
         while first.standby is not None:
             first = first.standby
@@ -66,7 +64,7 @@ class Subscriptions:
 
     def remove(self, subscription_id: str) -> bool:
         """Removes the subscription with this id, letting a stand-in take its place. Returns whether there was one."""
-        for key, first in self._first.items():
+        for key, first in self.items():
             previous: Subscription | None = None
             current: Subscription | None = first
             while current is not None and current.id != subscription_id:
@@ -77,16 +75,16 @@ class Subscriptions:
             if previous is not None:
                 previous.standby = current.standby
             elif current.standby is not None:
-                self._first[key] = current.standby
+                self[key] = current.standby
             else:
-                del self._first[key]
+                del self[key]
             return True
         return False
 
     def any(self) -> Subscription | None:
         """Some subscription, or None."""
-        return next(iter(self._first.values()), None)
+        return next(iter(self.values()), None)
 
     def have(self, keys: Set[str]) -> bool:
         """Whether there is a subscription for each of the keys."""
-        return self._first.keys() >= keys
+        return self.keys() >= keys

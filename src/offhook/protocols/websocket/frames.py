@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 from dataclasses import dataclass
 from struct import Struct
 
@@ -266,6 +267,7 @@ _U64 = Struct(">BBQ")
 _SHORT_TEXT_HEADERS = [bytes((_FINAL_TEXT, length)) for length in range(126)]
 
 
+@functools.lru_cache(maxsize=4096)
 def text_header(length: int) -> bytes:
     """The header of a text message of ``length`` bytes, to be followed by them."""
     return _SHORT_TEXT_HEADERS[length] if length < 126 else _header(_FINAL_TEXT, length)

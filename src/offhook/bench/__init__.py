@@ -1,0 +1,1 @@
+"""Benchmarks of this machine: what sessions, events and idle connections cost the server."""

@@ -1,0 +1,156 @@
+"""Runs all measurements and reports them."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from offhook.bench import figures
+from offhook.bench.client import LoadFailed
+from offhook.bench.figures import QUICK, TOGETHER, Sizes
+from offhook.bench.processes import running_floor, running_server
+from offhook.bench.seed import seed
+
+MAX_START = 600.0
+MAX_DELIVERY = 1.6
+MAX_TOGETHER = 0.6
+MAX_SESSION = 24.0
+MAX_RELAY = 50.0
+MICRO, MILLI, KIB = 1e6, 1e3, 1024.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the report.
+
+    Attributes:
+        name: what was measured.
+        value: in ``unit``.
+        unit: of ``value`` and ``floor``.
+        floor: what the bare server needed in the same run, if there is such a thing.
+        target: what must not be exceeded, if anything: by the ratio if ``relative``, else by the value.
+        relative: see ``target``.
+        base: what the ratio is to, where it is not the floor.
+    """
+
+    name: str
+    value: float
+    unit: str
+    floor: float | None = None
+    target: float | None = None
+    relative: bool = False
+    base: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """The value by the base, or the floor."""
+        below = self.base if self.base is not None else self.floor
+        return None if not below else self.value / below
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None if there is none."""
+        judged = self.ratio if self.relative else self.value
+        return None if self.target is None or judged is None else judged <= self.target
+
+
+async def measure(sizes: Sizes, data_dir: Path) -> list[Figure]:
+    """Runs all measurements.
+
+    Args:
+        sizes: how much of each.
+        data_dir: an empty folder.
+
+    Raises:
+        LoadFailed: a server or a client did not do what it should.
+    """
+    users = max(sizes.sessions, sizes.receivers, sizes.idle, sizes.idle_tls)
+    seeded = await seed(data_dir, users, max(sizes.logins, TOGETHER + 1))
+    async with running_floor() as floor:
+        async with running_server(data_dir) as server:
+            fan = await figures.fan_out(server, floor, seeded, sizes)
+        async with running_server(data_dir) as server:
+            start = await figures.session_start(server, seeded, sizes)
+            bare_start = await figures.handshake_floor(floor, sizes)
+            peace, busy, relays = await figures.relay_latency(server, seeded, sizes)
+            start_tls = await figures.session_start(server, seeded, sizes, tls=True)
+        async with running_server(data_dir) as server:
+            weight = await figures.memory(server, seeded, sizes.idle)
+        async with running_server(data_dir) as server:
+            weight_tls = await figures.memory(server, seeded, sizes.idle_tls, tls=True)
+    each = f"1 to {sizes.receivers}"
+    return [
+        Figure("session start", start * MICRO, "us CPU", bare_start * MICRO, MAX_START),
+        Figure("session start, TLS", start_tls * MICRO, "us CPU"),
+        Figure(f"delivery, {each}", fan.single * MICRO, "us CPU", fan.floor * MICRO, MAX_DELIVERY, relative=True),
+        Figure(f"delivery, {each}, clients ACK", fan.acked * MICRO, "us CPU", fan.floor * MICRO),
+        Figure(
+            f"delivery, {each}, {TOGETHER} together (batches of {fan.batch:.1f})",
+            fan.together * MICRO,
+            "us CPU",
+            fan.floor_together * MICRO,
+            MAX_TOGETHER,
+            relative=True,
+            base=fan.single * MICRO,
+        ),
+        Figure(f"idle session, {sizes.idle} of them", weight / KIB, "KiB", target=MAX_SESSION),
+        Figure(f"idle session, {sizes.idle_tls} of them, TLS", weight_tls / KIB, "KiB"),
+        Figure("relay p99, nobody logs in", peace * MILLI, "ms"),
+        Figure(f"relay p99, {sizes.logins} log in ({relays} relays)", busy * MILLI, "ms", target=MAX_RELAY),
+    ]
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """The figures as text."""
+    rows = [("FIGURE", "VALUE", "FLOOR", "RATIO", "TARGET", "MET")]
+    for figure in figures:
+        target = "" if figure.target is None else f"{figure.target:g}{'x' if figure.relative else f' {figure.unit}'}"
+        rows.append(
+            (
+                figure.name,
+                f"{figure.value:.1f} {figure.unit}",
+                "" if figure.floor is None else f"{figure.floor:.1f}",
+                "" if figure.ratio is None else f"{figure.ratio:.2f}x",
+                target,
+                {None: "", True: "yes", False: "no"}[figure.met],
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def document(figures: Sequence[Figure], seconds: float) -> str:
+    """The figures as JSON."""
+    lines = [{**asdict(figure), "ratio": figure.ratio, "met": figure.met} for figure in figures]
+    return jsonlib.dumps({"figures": lines, "seconds": round(seconds, 1)}, indent=2)
+
+
+def run(quick: bool = False, json: bool = False) -> int:
+    """Measures this machine and prints the figures.
+
+    Args:
+        quick: fewer sessions and events; the figures are rougher.
+        json: print JSON instead of a table.
+
+    Returns:
+        0 if it could be measured, whatever the figures are; 1 if not, with the reason on standard error.
+    """
+    import uvloop
+
+    began = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="offhook-bench-") as folder:
+            figures = uvloop.run(measure(QUICK if quick else Sizes(), Path(folder) / "data"))
+    except LoadFailed as error:
+        sys.stderr.write(f"offhook bench: {error}\n")
+        return 1
+    seconds = time.monotonic() - began
+    text = document(figures, seconds) if json else f"{table(figures)}\n\nMeasured in {seconds:.0f} s."
+    sys.stdout.write(f"{text}\n")
+    return 0
