@@ -136,6 +136,7 @@ def test_heart_beats_between_frames_are_consumed() -> None:
 def test_line_ends_may_be_crlf_or_mixed() -> None:
     assert decode(b"SEND\r\na:1\r\nb:2\r\n\r\nx\n\ny\0") == [Frame("SEND", {"a": "1", "b": "2"}, b"x\n\ny")]
     assert decode(b"SEND\r\na:1\nb:2\r\n\nx\r\n\r\n\0") == [Frame("SEND", {"a": "1", "b": "2"}, b"x\r\n\r\n")]
+    assert decode(b"SEND\na:1\n\r\n\nx\0") == [Frame("SEND", {"a": "1"}, b"\nx")]
     assert decode(b"SEND\na:1\n\r\nx\n\n\0") == [Frame("SEND", {"a": "1"}, b"x\n\n")]
 
 

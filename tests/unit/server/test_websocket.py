@@ -334,6 +334,18 @@ def test_reading_pauses_and_resumes(server: Server) -> None:
         assert handler.next() == ("received", b"waits")
 
 
+def test_the_end_of_a_paused_peer_is_seen(loop: Loop) -> None:
+    def prepare(handler: Recorder) -> None:
+        handler.on_message = lambda data: handler.socket.pause()
+
+    settings = WebSocketSettings(close_timeout=3600)
+    with running(loop, settings) as server, server.connect(prepare) as (client, handler):
+        client.send(frame(TEXT, b"pauses") + frame(3))
+        assert expect_close(client, 1002)
+    assert handler.next() == ("received", b"pauses")
+    assert handler.expect_closed(CloseReason.PROTOCOL_ERROR)
+
+
 def test_a_slow_consumer_is_cut_off_at_the_buffer_limit_and_costs_only_itself(loop: Loop) -> None:
     settings = WebSocketSettings(max_write_buffer=300_000, high_water=10_000, write_timeout=3600)
     with running(loop, settings) as server, server.connect() as (_, slow), server.connect() as (client, handler):

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Gets what the end-to-end tests need beyond Python: Node.js with npm, Chromium, and the npm packages of tests/e2e/js.
+# Installs Debian packages where they are missing and it may; else says plainly what is missing. The tests that need
+# it fail then, they are not skipped.
+set -euo pipefail
+cd "$(dirname "$0")/e2e/js"
+
+declare -A packages=([node]=nodejs [npm]=npm [chromium]=chromium)
+missing=()
+for program in node npm chromium; do
+    command -v "$program" >/dev/null || missing+=("${packages[$program]}")
+done
+
+if ((${#missing[@]})); then
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        echo "Installing ${missing[*]} from Debian's packages ..."
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    else
+        echo "MISSING: ${missing[*]}. They cannot be installed from here (that takes root and apt-get);" >&2
+        echo "         the end-to-end tests will fail. On Debian: sudo apt-get install ${missing[*]}" >&2
+    fi
+fi
+
+# npm writes this file last, so it is younger than the lock file once everything in it is installed.
+if command -v npm >/dev/null && [[ ! node_modules/.package-lock.json -nt package-lock.json ]]; then
+    echo "Installing the npm packages of the end-to-end tests ..."
+    npm ci --no-audit --no-fund --loglevel=error
+fi
