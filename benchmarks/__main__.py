@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: all benchmarks of this machine, in full; ``--quick`` and ``--json`` as for ``offhook bench``."""
+"""``python -m benchmarks``: what ``offhook bench`` does, with the same options."""
 
 from __future__ import annotations
 

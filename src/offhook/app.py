@@ -31,7 +31,7 @@ from offhook.functions.runner import FunctionRunner
 from offhook.functions.webhook import Webhooks
 from offhook.gateways.admin import admin_routes, ensure_token
 from offhook.gateways.chatkitty.acceptor import ChatKittyDoor
-from offhook.gateways.chatkitty.connection import settle
+from offhook.gateways.chatkitty.background import settle
 from offhook.gateways.chatkitty.gateway import Gateway
 from offhook.gateways.chatkitty.gateway import Limits as GatewayLimits
 from offhook.gateways.chatkitty.routes import Routes
@@ -189,10 +189,11 @@ async def open_core(settings: Settings, registry: Registry | None = None) -> Asy
         authenticator = Authenticator(store, functions, passwords, tokens, denial)
         restart_grace = settings.drain_seconds + RESTART_GRACE
         sessions = SessionService(store, broker, hub, authenticator, signer, clock, counts, node, restart_grace)
+        blobs = DiskBlobs(settings.data_dir / "files")
         applications = ApplicationService(store, broker, clock, sessions)
-        users = UserService(store, broker, clock, passwords, sessions)
-        reaper = Reaper(store, broker, sessions, clock, counts, settings.node_lease, settings.session_retention)
-        pictures = PictureService(DiskBlobs(settings.data_dir / "files"), users, settings.max_upload)
+        users = UserService(store, broker, clock, passwords, sessions, blobs)
+        reaper = Reaper(store, broker, hub, sessions, clock, counts, settings.node_lease, settings.session_retention)
+        pictures = PictureService(blobs, users, settings.max_upload)
         core = Core(
             settings, metrics, clock, signer, store, broker, hub, applications, users, sessions, pictures, reaper
         )
@@ -211,8 +212,9 @@ class _Commands:
     def take(self, command: Command) -> None:
         """Carries a command out, in the background where it takes time."""
         match command:
-            case ApplicationChanged(application_id):
+            case ApplicationChanged(application_id, closed):
                 self._core.applications.forget(application_id)
+                self._core.sessions.application_closed(application_id, closed)
             case BlocksChanged():
                 self._core.hub.blocks_changed(command)
             case EndSession():
@@ -345,6 +347,7 @@ class Server:
         )
         for connection in list(self._websockets):
             connection.abort(CloseReason.DRAINING)
+        self._chatkitty.sockjs.close_all()
         await self._listeners.close(CLOSE_TIMEOUT)
         # The connections' last words come by the transports' callbacks.
         await asyncio.sleep(0)

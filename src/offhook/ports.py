@@ -174,6 +174,9 @@ class Sessions(Protocol):
     def active_on(self, node: str, limit: int) -> Sequence[Session]:
         """Active sessions of a node."""
 
+    def active_ids_on(self, node: str) -> Sequence[int]:
+        """Ids of all active sessions of a node."""
+
     def forget(self, before: datetime, limit: int) -> int:
         """Deletes sessions that ended before a time, with their stories. Returns how many."""
 
@@ -245,9 +248,15 @@ class FenceSession:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationChanged:
-    """Command to every node: forget what you remember of this application."""
+    """Command to every node: forget what you remember of this application.
+
+    Attributes:
+        application_id: the application.
+        closed: whether it accepts no sessions now.
+    """
 
     application_id: int
+    closed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +320,7 @@ class Broker(Protocol):
 
 
 class Blobs(Protocol):
-    """Files, by names that tell their content: what was stored under a name never changes."""
+    """Files by name. What was stored under a name never changes."""
 
     async def put(self, name: str, data: bytes) -> None:
         """Stores a file durably; storing it again changes nothing.
@@ -322,6 +331,9 @@ class Blobs(Protocol):
 
     async def get(self, name: str) -> bytes | None:
         """The file's content, or None if there is none of this name."""
+
+    async def delete(self, name: str) -> None:
+        """Deletes the file, if there is one of this name."""
 
 
 # --- functions -----------------------------------------------------------------------------------------------------

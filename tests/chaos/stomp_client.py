@@ -217,11 +217,11 @@ class Connection:
                 action.settled.set_result(action.answer)
 
     def _reject(self, frame: Frame) -> None:
-        relay = self._relays.pop(frame.headers.get("subscription-id", ""), None)
-        action = self._actions.pop(frame.headers.get("receipt-id", ""), None)
-        for future in (relay, action and action.settled):
-            if future is not None and not future.done():
-                future.set_exception(Refused(frame.body))
+        future = self._relays.pop(frame.headers.get("subscription-id", ""), None)
+        if (action := self._actions.pop(frame.headers.get("receipt-id", ""), None)) is not None:
+            future = action.settled
+        if future is not None and not future.done():
+            future.set_exception(Refused(frame.body))
 
     def _break(self) -> None:
         self.gone.set()

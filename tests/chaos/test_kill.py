@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ class Chaos:
         self.ids: dict[str, object] = {}
         self.starts: list[float] = []
         self.left_after: list[float] = []
+        self.died_young = 0
 
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
         """Waits until a condition holds; fails when it does not in time, or as soon as anything is wrong."""
@@ -132,14 +134,26 @@ class Chaos:
                 lambda: all(len(p.acknowledged) > n for p, n in zip(self.people, done, strict=True)),
                 "everybody is at work again",
             )
-        await asyncio.sleep(self._random.uniform(0, 0.4))
+        await asyncio.sleep(self._random.uniform(0, 0.8))
         await self._restart()
 
     async def _restart(self) -> None:
         await asyncio.to_thread(self._server.kill)
+        if self._random.random() < 0.15:
+            await self._die_young()
         began = time.monotonic()
         await asyncio.to_thread(self._server.start)
         self.starts.append(time.monotonic() - began)
+
+    async def _die_young(self) -> None:
+        """Starts the server and kills it before it is ready, or right after."""
+        starting = asyncio.create_task(asyncio.to_thread(self._server.start))
+        await asyncio.sleep(self._random.uniform(0.2, 1.0))
+        os.kill(self._server.pid, signal.SIGKILL)
+        # It says that the server has ended, unless it was ready before.
+        await asyncio.gather(starting, return_exceptions=True)
+        await asyncio.to_thread(self._server.kill)
+        self.died_young += 1
 
     async def haunt(self, number: int) -> None:
         """Somebody is online when the server dies, and never comes back: all must learn that, in time."""
@@ -203,7 +217,7 @@ class Chaos:
     def figures(self) -> str:
         """What happened, in a line."""
         return (
-            f"kills {len(self.starts) + len(self.left_after)}, "
+            f"kills {len(self.starts) + len(self.left_after) + self.died_young} ({self.died_young} while starting), "
             f"restart {sorted(self.starts)[len(self.starts) // 2]:.2f} s (most {max(self.starts):.2f}), "
             f"acknowledged {sum(len(person.acknowledged) for person in self.people)} of "
             f"{sum(person.tried for person in self.people)} updates, "
@@ -229,7 +243,9 @@ def _last_seen(observer: Person, name: str) -> bool | None:
 
 
 @pytest.mark.timeout(420)
-async def test_nothing_acknowledged_is_lost(server: ServerProcess, record_property: Callable[[str, object], None]) -> None:
+async def test_nothing_acknowledged_is_lost(
+    server: ServerProcess, record_property: Callable[[str, object], None]
+) -> None:
     seed = int(os.environ.get("OFFHOOK_CHAOS_SEED") or random.SystemRandom().randrange(1 << 31))
     print(f"OFFHOOK_CHAOS_SEED={seed}")
     chaos = await asyncio.to_thread(Chaos, server, seed)

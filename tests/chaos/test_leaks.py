@@ -13,11 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from offhook.bench import wire
-from offhook.bench.measure import open_files, resident_bytes
 from tests.support import ServerProcess
 
-ROUNDS = 4
+from offhook.bench import wire
+from offhook.bench.measure import open_files, resident_bytes
+
+WARM_UP, ROUNDS = 2, 4
 EACH = 150
 """Connections of each kind in a round."""
 AT_ONCE = 150
@@ -222,7 +223,8 @@ async def test_failed_connections_leave_nothing(
     server: ServerProcess, record_property: Callable[[str, object], None]
 ) -> None:
     api_key = await asyncio.to_thread(lambda: server.api_key)
-    await visit_all(server, api_key)
+    for _ in range(WARM_UP):
+        await visit_all(server, api_key)
     await at_rest(server)
     memory, files = resident_bytes(server.pid), open_files(server.pid)
     for _ in range(ROUNDS):

@@ -203,7 +203,7 @@ async def test_of_many_who_want_a_lease_one_gets_it(system: System) -> None:
 
 @pytest.mark.parametrize("node", [NODE, EVERY_NODE])
 async def test_commands_reach_this_node_in_order_and_later_than_send(system: System, node: str) -> None:
-    wanted: list[Command] = [EndSession(1, EndReason.OPERATOR, "bye"), ApplicationChanged(3)]
+    wanted: list[Command] = [EndSession(1, EndReason.OPERATOR, "bye"), ApplicationChanged(3, closed=False)]
     for command in wanted:
         assert await system.broker.send(node, command) is True
     assert system.commands == []
@@ -213,11 +213,11 @@ async def test_commands_reach_this_node_in_order_and_later_than_send(system: Sys
 
 
 async def test_nobody_takes_a_command_to_an_unknown_node(system: System) -> None:
-    assert await system.broker.send("node-99", ApplicationChanged(3)) is False
-    assert await system.broker.send(NODE, ApplicationChanged(4)) is True
+    assert await system.broker.send("node-99", ApplicationChanged(3, closed=False)) is False
+    assert await system.broker.send(NODE, ApplicationChanged(4, closed=False)) is True
     while not system.commands:
         await asyncio.sleep(0)
-    assert system.commands == [ApplicationChanged(4)]
+    assert system.commands == [ApplicationChanged(4, closed=False)]
 
 
 async def test_nothing_is_heard_after_close_and_closing_twice_is_fine(system: System) -> None:

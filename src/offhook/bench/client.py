@@ -199,7 +199,11 @@ async def open_sessions(
             session = Session(target, user, finished.set_result, password)
             name = "localhost" if target.tls is not None else None
             await loop.create_connection(
-                lambda made=session: made, "127.0.0.1", target.port, ssl=target.tls, server_hostname=name  # type: ignore[misc]
+                lambda made=session: made,
+                "127.0.0.1",
+                target.port,
+                ssl=target.tls,
+                server_hostname=name,
             )
             await finished
             if session.error is not None:
@@ -229,14 +233,14 @@ async def close_sessions(sessions: Sequence[Session]) -> None:
             await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], bool], what: str, timeout: float = TIMEOUT, step: float = 0.001) -> None:
+async def until(condition: Callable[[], bool], what: str, seconds: float = TIMEOUT, step: float = 0.001) -> None:
     """Waits until a condition holds.
 
     Raises:
-        LoadFailed: it does not within ``timeout`` seconds.
+        LoadFailed: it does not within that many ``seconds``.
     """
-    deadline = asyncio.get_running_loop().time() + timeout
+    deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
         if asyncio.get_running_loop().time() > deadline:
-            raise LoadFailed(f"waited {timeout:.0f} s in vain for {what}")
+            raise LoadFailed(f"waited {seconds:.0f} s in vain for {what}")
         await asyncio.sleep(step)

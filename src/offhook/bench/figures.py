@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from offhook.bench import wire
 from offhook.bench.client import LoadFailed, Session, Target, close_sessions, open_sessions, until
-from offhook.bench.measure import CPU, percentile, resident_bytes, settled_memory
+from offhook.bench.measure import CPU, percentile, settled_memory
 from offhook.bench.processes import RunningFloor, RunningServer
 from offhook.bench.seed import PASSWORD, Seeded
 
@@ -114,9 +114,7 @@ async def fan_out(server: RunningServer, floor: RunningFloor, seeded: Seeded, si
         _acknowledge(receivers, False)
     await close_sessions([*receivers, *actors, *bare])
     batch = TOGETHER / max(1.0, before / commits - 1)
-    return FanOut(
-        median(single), median(acked), median(together), batch, median(bare_single), median(bare_together)
-    )
+    return FanOut(median(single), median(acked), median(together), batch, median(bare_single), median(bare_together))
 
 
 async def memory(server: RunningServer, seeded: Seeded, count: int, tls: bool = False) -> float:
@@ -211,9 +209,8 @@ class _Relays:
 
 
 async def _deliveries(
-    server: RunningServer, receivers: Sequence[Session], times: int, cause: object, together: int
+    server: RunningServer, receivers: Sequence[Session], times: int, cause: Callable[[], None], together: int
 ) -> float:
-    assert callable(cause)
     with CPU(server.pid) as cpu:
         for _ in range(times):
             goal = sum(session.events for session in receivers) + together * len(receivers)
@@ -264,8 +261,3 @@ async def _closed(server: RunningServer, sessions: Sequence[Session]) -> None:
     while (now := await server.metric("offhook_connections_open")) != last:
         last = now
         await asyncio.sleep(0.3)
-
-
-def resident(server: RunningServer) -> int:
-    """Resident bytes of the server now."""
-    return resident_bytes(server.pid)

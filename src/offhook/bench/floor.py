@@ -1,7 +1,7 @@
 """What the machine and the event loop cost alone: a bare protocol that does the least on the same wire.
 
-It answers the WebSocket handshake without looking at it closely, ignores whatever clients say, and writes given bytes to
-each of them on command. Run as ``python -m offhook.bench.floor``; it prints its port and ends with its standard
+It answers the WebSocket handshake without looking at it closely, ignores whatever clients say, and writes given bytes
+to each of them on command. Run as ``python -m offhook.bench.floor``; it prints its port and ends with its standard
 input.
 """
 

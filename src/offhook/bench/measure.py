@@ -34,10 +34,10 @@ def open_files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-async def settled_memory(pid: int, timeout: float = 10.0) -> int:
-    """The resident bytes of a process, once they stand still (or ``timeout`` seconds have passed)."""
+async def settled_memory(pid: int, most: float = 10.0) -> int:
+    """The resident bytes of a process, once they stand still (or ``most`` seconds have passed)."""
     last = resident_bytes(pid)
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + most
     while time.monotonic() < deadline:
         await asyncio.sleep(1.0)
         now = resident_bytes(pid)

@@ -11,10 +11,11 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from offhook.bench import floor
 from offhook.bench.client import LoadFailed, Target, until
@@ -76,14 +77,7 @@ async def running_server(data_dir: Path) -> AsyncIterator[RunningServer]:
     }
     log_file = data_dir / "bench.log"
     with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "offhook", "serve"],
-            env={**environment, "PYTHONPATH": _with_package()["PYTHONPATH"]},
-            cwd=data_dir,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+        process = _python("offhook", "serve", env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         await until(lambda: _ready(process, ports[0]), "the server", READY_TIMEOUT, 0.05)
         trust = ssl.create_default_context(cafile=str(data_dir / "tls" / "authority.pem"))
@@ -123,9 +117,7 @@ class RunningFloor:
 @asynccontextmanager
 async def running_floor() -> AsyncIterator[RunningFloor]:
     """Runs a floor server."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", floor.__name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_with_package()
-    )
+    process = _python(floor.__name__, env=os.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         port = int(await asyncio.to_thread(process.stdout.readline))
@@ -138,10 +130,24 @@ async def running_floor() -> AsyncIterator[RunningFloor]:
         process.communicate()
 
 
-def _with_package() -> dict[str, str]:
-    """The environment, with this package importable even if it is not installed."""
+def _python(
+    module: str,
+    *arguments: str,
+    env: Mapping[str, str],
+    stdin: int,
+    stdout: int | IO[bytes],
+    stderr: IO[bytes] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Runs a module of this package, importable even if the package is not installed."""
     source = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))}
+    path = os.pathsep.join(filter(None, (source, env.get("PYTHONPATH"))))
+    return subprocess.Popen(  # noqa: S603 - our own modules
+        [sys.executable, "-m", module, *arguments],
+        env={**env, "PYTHONPATH": path},
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+    )
 
 
 def _free_port() -> int:

@@ -102,7 +102,7 @@ def connect(user: str, password: str | None = None) -> bytes:
 
 
 def subscribe(subscription: str, destination: str, receipt: str | None = None) -> bytes:
-    """SUBSCRIBE; with a receipt it is to a topic, else a relay or the error queue (ChatKitty protocol notes, 3.1-3.3)."""
+    """SUBSCRIBE to a topic, or without a receipt a relay or the error queue (ChatKitty protocol notes, 3.1-3.3)."""
     extra = "" if receipt is None else f"receipt:{receipt}\nack:client-individual\n"
     return client_frame(f"SUBSCRIBE\n{extra}id:{subscription}\ndestination:{destination}\n\n\0".encode())
 
@@ -130,7 +130,8 @@ def topics(user_id: int) -> Iterator[bytes]:
 
 GREETING = (
     subscribe(RELAY_IDS[0], relay("user.relay")),
-    subscribe("b-errors", "/user/queue/v1/errors") + subscribe(RELAY_IDS[1], relay("user.write_file_access_grant.relay")),
+    subscribe("b-errors", "/user/queue/v1/errors")
+    + subscribe(RELAY_IDS[1], relay("user.write_file_access_grant.relay")),
     subscribe(RELAY_IDS[2], relay("user.read_file_access_grant.relay")),
 )
 """What a client says after CONNECTED, each after the answer to the one before (ChatKitty protocol notes, 2.4)."""

@@ -39,6 +39,10 @@ class Bucket:
         self._tokens = tokens
         return (cost - tokens) / rate.per_second
 
+    def give_back(self, rate: Rate) -> None:
+        """Puts one token back."""
+        self._tokens = min(rate.burst, self._tokens + 1.0)
+
     def wait(self, rate: Rate, now: float) -> float:
         """Seconds until one token can be had, without taking it."""
         tokens = self._tokens + (now - self._at) * rate.per_second
@@ -65,6 +69,12 @@ class RateLimiter:
         else:
             self._buckets.move_to_end(key)
         return bucket.take(self.rate, now, cost)
+
+    def give_back(self, key: Hashable) -> None:
+        """Puts one token back into the key's bucket."""
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.give_back(self.rate)
 
     def wait(self, key: Hashable, now: float) -> float:
         """Seconds until one token can be had, without taking it."""

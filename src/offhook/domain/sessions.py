@@ -81,6 +81,7 @@ class Session:
         end_reason: why it ended, or None.
         resumes: how often it was resumed.
         positions: topic → offset up to which the client has seen that topic.
+        epoch: of the positions.
     """
 
     id: int
@@ -101,6 +102,7 @@ class Session:
     end_reason: EndReason | None = None
     resumes: int = 0
     positions: Mapping[Topic, int] = field(default_factory=dict)
+    epoch: str = ""
 
     @property
     def live(self) -> bool:

@@ -54,16 +54,21 @@ class Socket(Protocol):
         A client that does not read fast enough is cut off with ``SLOW_CONSUMER``; its handler learns later.
         """
 
-    def close(self, reason: CloseReason, detail: str | None = None) -> None:
+    def close(self, reason: CloseReason, detail: str | None = None, code: int | None = None) -> None:
         """Send what is waiting, say goodbye with the reason's close code, and drop the connection.
 
         Args:
             reason: decides the close code.
             detail: the sentence for the peer; by default the reason's own. Cut at 123 bytes.
+            code: another close code, where more is known than the reason tells.
         """
 
     def abort(self, reason: CloseReason) -> None:
         """Drop the connection at once; what is waiting to be sent is lost."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether much of what was sent has not been taken by the peer yet."""
 
     def pause(self) -> None:
         """Read no more from the peer until :meth:`resume`. What was read already may still be handed over."""
@@ -336,7 +341,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._context.outbox.add(self)
         unsent.append(text_header(len(payload)) + payload)
 
-    def close(self, reason: CloseReason, detail: str | None = None) -> None:
+    def close(self, reason: CloseReason, detail: str | None = None, code: int | None = None) -> None:
         """See :class:`Socket`."""
         if self._state != _OPEN:
             return
@@ -346,7 +351,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         self._end(reason, detail or ending.text)
         self._state = _CLOSING
-        self._write(encode_close(ending.websocket, self._detail))
+        self._write(encode_close(code or ending.websocket, self._detail))
         self.resume()
         self._arm_close()
 
@@ -357,6 +362,11 @@ class WebSocketProtocol(asyncio.Protocol):
         self._end(reason, CLOSINGS[reason].text)
         self._state = _GONE
         self._transport.abort()
+
+    @property
+    def congested(self) -> bool:
+        """See :class:`Socket`."""
+        return self._stalled != _NOT and self._state == _OPEN
 
     def pause(self) -> None:
         """See :class:`Socket`."""

@@ -48,6 +48,7 @@ class ApplicationService:
         self._clock = clock
         self._sessions = sessions
         self._by_key: dict[str, Application] = {}
+        self._forgotten = 0
 
     async def create(
         self,
@@ -102,12 +103,15 @@ class ApplicationService:
         """
         application = self._by_key.get(api_key)
         if application is None:
+            forgotten = self._forgotten
             application = await self._store.query(lambda tx: tx.applications.by_api_key(api_key))
             if application is None:
                 raise AccessDenied("The API key is unknown")
             if len(self._by_key) >= MAX_CACHED:
                 self._by_key.clear()
-            self._by_key[api_key] = application
+            # What was read before something changed must not be remembered after it.
+            if forgotten == self._forgotten:
+                self._by_key[api_key] = application
         if not application.enabled:
             raise AccessDenied("The application is disabled")
         return application
@@ -138,7 +142,7 @@ class ApplicationService:
             return application
 
         application = await self._store.transact(work)
-        await self._broker.send(EVERY_NODE, ApplicationChanged(application.id))
+        await self._broker.send(EVERY_NODE, ApplicationChanged(application.id, closed=not application.enabled))
         if not application.enabled:
             await self._end_sessions(application)
         return application
@@ -161,17 +165,18 @@ class ApplicationService:
             return application
 
         application = await self._store.transact(work)
-        await self._broker.send(EVERY_NODE, ApplicationChanged(application.id))
+        await self._broker.send(EVERY_NODE, ApplicationChanged(application.id, closed=not application.enabled))
         return application, secret
 
     async def delete(self, name: str) -> None:
         """Ends an application's sessions and deletes it with all it has. Raises NotFound."""
         application = await self.change(name, ApplicationChanges(enabled=False))
         await self._store.transact(lambda tx: tx.applications.delete(application.id))
-        await self._broker.send(EVERY_NODE, ApplicationChanged(application.id))
+        await self._broker.send(EVERY_NODE, ApplicationChanged(application.id, closed=True))
 
     def forget(self, application_id: int) -> None:
         """Drops what is remembered of an application that changed."""
+        self._forgotten += 1
         for key in [key for key, application in self._by_key.items() if application.id == application_id]:
             del self._by_key[key]
 

@@ -7,7 +7,9 @@ is known through tokens, is never a guest's to take.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -19,7 +21,7 @@ from offhook.ports import Functions, Profile, StartAttempt, Store, Transaction
 from offhook.services.passwords import Passwords
 from offhook.services.tokens import TokenVerifier
 
-ADDRESS_FACTOR = 10
+ADDRESS_FACTOR = 50
 """An address may be refused this many times more often than one user from that address: many users may share it."""
 
 
@@ -65,8 +67,12 @@ class Authenticator:
         self._by_user = RateLimiter(denial)
         self._by_address = RateLimiter(Rate(denial.per_second * ADDRESS_FACTOR, denial.burst * ADDRESS_FACTOR))
 
-    async def judge(self, application: Application, attempt: StartAttempt) -> Verdict:
-        """Decides about an attempt.
+    @contextlib.asynccontextmanager
+    async def attempt(self, application: Application, attempt: StartAttempt) -> AsyncIterator[Verdict]:
+        """Judges an attempt to start a session; in the context the session is started.
+
+        The attempt counts as a refused one from the beginning, and no longer once the context ends without an error:
+        many attempts at the same time are no way around the limit.
 
         Raises:
             AccessDenied: the user may not start a session.
@@ -79,27 +85,23 @@ class Authenticator:
             raise AccessDenied(error.message) from None
         if not application.enabled:
             raise AccessDenied("The application is disabled")
-        self._pass_limits(application, attempt)
-        try:
-            return await self._judge(application, attempt)
-        except AccessDenied:
-            self.denied(application, attempt)
-            raise
-
-    def denied(self, application: Application, attempt: StartAttempt) -> None:
-        """Counts a refused attempt."""
         now = time.monotonic()
-        self._by_user.take((application.id, attempt.username, attempt.address), now)
-        self._by_address.take(attempt.address, now)
-
-    def _pass_limits(self, application: Application, attempt: StartAttempt) -> None:
-        now = time.monotonic()
-        wait = max(
-            self._by_user.wait((application.id, attempt.username, attempt.address), now),
-            self._by_address.wait(attempt.address, now),
-        )
+        user = (application.id, attempt.username, attempt.address)
+        wait = max(self._by_user.wait(user, now), self._by_address.wait(attempt.address, now))
         if wait > 0:
             raise RateLimited("Too many refused attempts to start a session", wait)
+        self._by_user.take(user, now)
+        self._by_address.take(attempt.address, now)
+        refused = False
+        try:
+            yield await self._judge(application, attempt)
+        except AccessDenied:
+            refused = True
+            raise
+        finally:
+            if not refused:
+                self._by_user.give_back(user)
+                self._by_address.give_back(attempt.address)
 
     async def _judge(self, application: Application, attempt: StartAttempt) -> Verdict:
         if self._functions.authenticates(application):

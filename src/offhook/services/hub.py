@@ -9,6 +9,7 @@ events it missed are taken from the topic's history, then those set aside, then 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -28,7 +29,8 @@ from offhook.domain.events import (
 from offhook.domain.sessions import Session
 from offhook.ports import BlocksChanged, Broker, HistoryLost, Publication
 
-HISTORY_PAGE = 500
+HISTORY_PAGE = 100
+"""Missed events that are delivered before a look at whether the client keeps up."""
 MAX_HELD = 10_000
 """Publications set aside for one held session; what comes after them is taken from the topics' histories."""
 
@@ -42,6 +44,9 @@ class Outlet(Protocol):
 
     def deliver(self, publication: Publication) -> None:
         """Sends an event to the client if it has asked for such events. Must not raise, must not wait."""
+
+    async def ready(self) -> None:
+        """Waits until the client has taken most of what was sent, or is gone."""
 
     def ended(self, reason: EndReason, text: str) -> None:
         """The session is over: tells the client, then closes."""
@@ -57,10 +62,12 @@ class LiveSession:
         record: the session as stored when the connection was accepted.
         application: its application at that time.
         user: its user, kept up to date by the user's own events.
+        user_as_of: offset in the user's topic of the latest event that ``user`` reflects.
         acked: topic → offset of the last event that the client is known to have seen.
         blocked: ids of the users of whom this one is to hear nothing, nor they of this one.
-        releasing: whether what it missed is being delivered.
+        release: the delivery of what it missed, while that goes on.
         recovered: False if the session was resumed but some of what it missed is gone.
+        gone: whether it has left the hub.
     """
 
     __slots__ = (
@@ -68,24 +75,28 @@ class LiveSession:
         "acked",
         "application",
         "blocked",
+        "gone",
         "outlet",
         "record",
         "recovered",
-        "releasing",
+        "release",
         "user",
+        "user_as_of",
         "user_id",
     )
 
-    def __init__(self, record: Session, application: Application, user: User, outlet: Outlet) -> None:
+    def __init__(self, record: Session, application: Application, user: User, user_as_of: int, outlet: Outlet) -> None:
         self.record = record
         self.application = application
         self.user = user
         self.user_id = user.id
+        self.user_as_of = user_as_of
         self.outlet = outlet
         self.acked: dict[Topic, int] = dict(record.positions)
         self.recovered = True
-        self.releasing = False
+        self.release: asyncio.Future[None] | None = None
         self.blocked: frozenset[int] = NOBODY
+        self.gone = False
         self._held: list[Publication] | None = None
 
     @property
@@ -122,8 +133,9 @@ class LiveSession:
             if publication.topic != user_topic(self.user_id):
                 # What everybody may know of a user, the user's own topic tells them.
                 return
-            if isinstance(publication.event, UserUpdated):
-                self.user = publication.event.user
+            # What is replayed to a client that was away may be older than what the session knows already.
+            if isinstance(publication.event, UserUpdated) and publication.position.offset > self.user_as_of:
+                self.user, self.user_as_of = publication.event.user, publication.position.offset
         if publication.subject not in self.blocked or isinstance(publication.event, UserBlocked | UserUnblocked):
             self.outlet.deliver(publication)
 
@@ -196,6 +208,7 @@ class Hub:
 
     async def leave(self, live: LiveSession) -> None:
         """Removes a session, if it is still the one that is here under its id. Idempotent."""
+        live.gone = True
         if self._sessions.get(live.id) is live:
             del self._sessions[live.id]
         for topic in live.topics:
@@ -216,31 +229,45 @@ class Hub:
         return True
 
     async def release(self, live: LiveSession) -> None:
-        """Delivers what a held session missed, in order and once, and makes it live. Repeating it changes nothing."""
-        if not live.held or live.releasing:
+        """Delivers what a held session missed, in order and once, and makes it live; or waits for who does so."""
+        if live.release is not None:
+            await asyncio.shield(live.release)
             return
-        live.releasing = True
+        if not live.held:
+            return
+        live.release = asyncio.get_running_loop().create_future()
         try:
             await self._catch_up(live)
         finally:
-            live.releasing = False
+            live.release.set_result(None)
+            live.release = None
 
     async def _catch_up(self, live: LiveSession) -> None:
         places = {topic: await self._seen(live, topic) for topic in live.topics}
         behind = True
-        while behind:
+        while behind and not live.gone:
             # What is kept back by now is in the histories as well; what comes during the round below may not be.
             live.take_held()
             behind = False
             for topic, place in places.items():
-                page = await self._after(live, topic, place)
+                try:
+                    page = await self._broker.history(topic, place, HISTORY_PAGE)
+                except HistoryLost:
+                    log.warning("history_lost", session=live.id, topic=topic)
+                    live.recovered = False
+                    places[topic] = await self._broker.position(topic)
+                    behind = True
+                    continue
                 for publication in page:
                     live.emit(publication)
                 if page:
                     behind = True
                     places[topic] = page[-1].position
+                    await live.outlet.ready()
             held = live.take_held()
             behind = behind or len(held) > MAX_HELD
+        if live.gone:
+            return
         # No await since the last round: whatever is published from here on comes after what was kept back.
         live.go_live()
         for publication in held:
@@ -257,12 +284,4 @@ class Hub:
 
     async def _seen(self, live: LiveSession, topic: Topic) -> Position:
         seen = live.acked.get(topic)
-        return await self._broker.position(topic) if seen is None else Position(self._broker.epoch, seen)
-
-    async def _after(self, live: LiveSession, topic: Topic, place: Position) -> Sequence[Publication]:
-        try:
-            return await self._broker.history(topic, place, HISTORY_PAGE)
-        except HistoryLost:
-            live.recovered = False
-            log.warning("history_lost", session=live.id, topic=topic)
-            return await self._broker.history(topic, await self._broker.position(topic), HISTORY_PAGE)
+        return await self._broker.position(topic) if seen is None else Position(live.record.epoch, seen)

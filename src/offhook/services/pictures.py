@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
+import secrets
+import time
 from html import escape
 
 from offhook.domain.accounts import Application, User, UserChanges
-from offhook.errors import InvalidInput, TooLarge
+from offhook.domain.limits import Rate, RateLimiter
+from offhook.errors import AccessDenied, InvalidInput, OffhookError, RateLimited, TooLarge
 from offhook.ports import Blobs
-from offhook.services.users import UserService
+from offhook.services.users import HOSTED_PICTURES, UserService
+
+UPLOADS = Rate(per_second=0.1, burst=10)
+"""How often a user may upload a picture."""
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -30,6 +36,7 @@ class PictureService:
     def __init__(self, blobs: Blobs, users: UserService, max_bytes: int) -> None:
         self._blobs = blobs
         self._users = users
+        self._uploads = RateLimiter(UPLOADS)
         self.max_bytes = max_bytes
 
     async def upload(self, application: Application, user_id: int, data: bytes) -> User:
@@ -40,16 +47,28 @@ class PictureService:
         Raises:
             InvalidInput: it is no PNG, JPEG, GIF or WebP.
             TooLarge: it has too many bytes.
+            AccessDenied: the user is disabled.
             NotFound: there is no such user.
+            RateLimited: too many pictures of this user.
         """
         if len(data) > self.max_bytes:
             raise TooLarge("The picture is too large", self.max_bytes)
         kind = picture_kind(data)
         if kind is None:
             raise InvalidInput("The file must be a PNG, JPEG, GIF or WebP picture", "file")
-        name = f"{hashlib.sha256(data).hexdigest()}.{kind}"
+        user = await self._users.get(application, user_id)
+        if not user.enabled:
+            raise AccessDenied("The user is disabled")
+        wait = self._uploads.take(user_id, time.monotonic())
+        if wait > 0:
+            raise RateLimited("Too many pictures", wait)
+        name = f"{secrets.token_hex(32)}.{kind}"
         await self._blobs.put(name, data)
-        return await self._users.change(application, user_id, UserChanges(picture=f"/v1/files/{name}"))
+        try:
+            return await self._users.change(application, user_id, UserChanges(picture=HOSTED_PICTURES + name))
+        except OffhookError:
+            await self._blobs.delete(name)
+            raise
 
     async def stored(self, name: str) -> tuple[bytes, str] | None:
         """An uploaded picture and its content type, or None."""

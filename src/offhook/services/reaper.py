@@ -18,16 +18,18 @@ import structlog
 from offhook.codes import CloseReason, EndReason
 from offhook.domain import sessions as rules
 from offhook.domain.events import Topic
-from offhook.domain.sessions import Session
+from offhook.domain.sessions import Session, SessionState
 from offhook.errors import OffhookError
 from offhook.ports import Broker, Clock, Observer, Store, Transaction
-from offhook.services.hub import LiveSession
+from offhook.services.hub import Hub, LiveSession
 from offhook.services.presence import leave
 from offhook.services.sessions import BATCH, SessionService
 
 SWEEP_EVERY = 0.5
 """Seconds between sweeps: how late an overdue session may be ended."""
 FORGET_EVERY = 60.0
+RECONCILE_EVERY = 30.0
+"""Seconds between two looks for sessions of this node that are stored as active but have no connection."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +46,7 @@ class Reaper:
         self,
         store: Store,
         broker: Broker,
+        hub: Hub,
         sessions: SessionService,
         clock: Clock,
         observer: Observer,
@@ -52,6 +55,7 @@ class Reaper:
     ) -> None:
         self._store = store
         self._broker = broker
+        self._hub = hub
         self._sessions = sessions
         self._clock = clock
         self._observer = observer
@@ -60,6 +64,7 @@ class Reaper:
         self._node = sessions.node
         self._task: asyncio.Task[None] | None = None
         self._dirty: set[LiveSession] = set()
+        self._strays: set[int] = set()
 
     def acked(self, live: LiveSession) -> None:
         """A client has seen more of its topics: its positions are to be saved soon."""
@@ -82,7 +87,7 @@ class Reaper:
         await self._broker.release_lease(_lease_name(self._node), self._node)
 
     async def _run(self) -> None:
-        renewed = looked = forgot = time.monotonic()
+        renewed = looked = forgot = reconciled = time.monotonic()
         while True:
             await asyncio.sleep(SWEEP_EVERY)
             now = time.monotonic()
@@ -96,6 +101,9 @@ class Reaper:
                 if now - looked >= 1.0:
                     await self.bury_nodes()
                     looked = now
+                if now - reconciled >= RECONCILE_EVERY:
+                    await self.reconcile()
+                    reconciled = now
                 if now - forgot >= FORGET_EVERY:
                     await self.forget()
                     forgot = now
@@ -155,12 +163,34 @@ class Reaper:
             tx.sessions.save(rules.suspend(session, now, policies[session.application_id]), story)
         return lost
 
+    async def reconcile(self) -> None:
+        """Suspends sessions of this node that have been without a connection here at this and the last look.
+
+        There should be none; whatever fault left one behind must not keep its user online for ever.
+        """
+        stored = await self._store.query(lambda tx: tx.sessions.active_ids_on(self._node))
+        strays = {session_id for session_id in stored if self._hub.get(session_id) is None}
+        lost, self._strays = strays & self._strays, strays
+        for session_id in lost:
+            log.error("stray_session", session=session_id)
+            await self._store.transact(functools.partial(self._suspend_stray, session_id))
+
+    def _suspend_stray(self, session_id: int, tx: Transaction) -> None:
+        session = tx.sessions.get(session_id)
+        application = None if session is None else tx.applications.get(session.application_id)
+        if session is None or application is None or session.state is not SessionState.ACTIVE:
+            return
+        now = self._clock.now()
+        story = rules.story_of_close(CloseReason.INTERNAL, "its connection was lost without a trace", now)
+        tx.sessions.save(rules.suspend(session, now, application.sessions), story)
+
     async def save_positions(self) -> None:
         """Saves what clients have seen since the last time."""
         if not self._dirty:
             return
         dirty, self._dirty = self._dirty, set()
-        rows: list[tuple[int, Mapping[Topic, int]]] = [(live.id, dict(live.acked)) for live in dirty]
+        # What a connection that is gone had seen was saved when it went; a newer one may have seen more since.
+        rows: list[tuple[int, Mapping[Topic, int]]] = [(live.id, dict(live.acked)) for live in dirty if not live.gone]
         try:
             await self._store.transact(lambda tx: tx.sessions.save_positions(rows))
         except BaseException:
@@ -175,8 +205,8 @@ class Reaper:
             forgotten = await self._store.transact(lambda tx: tx.sessions.forget(before, BATCH))
 
     async def _retry_suspensions(self) -> None:
-        unsaved, self._sessions.unsaved = self._sessions.unsaved, {}
-        for live, reason, detail in unsaved.values():
+        for session_id in list(self._sessions.unsaved):
+            live, reason, detail = self._sessions.unsaved.pop(session_id)
             await self._sessions.suspend(live, reason, detail)
 
 

@@ -20,7 +20,7 @@ from offhook.domain.accounts import (
 from offhook.domain.events import Topic, UserUpdated, application_topic, user_topic
 from offhook.domain.sessions import Authentication, Client, Session, SessionState, StoryEntry, StoryKind
 from offhook.domain.values import JsonObject, Page, PageRequest
-from offhook.errors import AccessDenied, Conflict, NotFound, OffhookError, SessionLimitReached
+from offhook.errors import AccessDenied, Conflict, NotFound, OffhookError, SessionLimitReached, Unavailable
 from offhook.ports import (
     Broker,
     Clock,
@@ -40,6 +40,8 @@ from offhook.services.signing import SessionToken, Signer
 
 BATCH = 500
 """Sessions changed in one transaction when many are changed at once."""
+MAX_STORY = 200
+"""Resumes of one session that its story tells of one by one; of those beyond, only the number is known."""
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,17 @@ class SessionStory:
 
     session: Session
     story: Sequence[StoryEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class _Resumed:
+    """What a resumed session's transaction found."""
+
+    user: User
+    user_as_of: int
+    session: Session
+    old_node: str
+    same_epoch: bool
 
 
 class SessionService:
@@ -82,6 +95,7 @@ class SessionService:
         self._observer = observer
         self._restart_grace = restart_grace
         self.node = node
+        self._closed: set[int] = set()
         self.unsaved: dict[int, tuple[LiveSession, CloseReason, str]] = {}
         """Suspensions that the store did not take yet, to be tried again."""
 
@@ -109,20 +123,39 @@ class SessionService:
         """
         attempt = StartAttempt(application.name, username, auth_params, client.protocol, client.address)
         try:
-            verdict = await self._authenticator.judge(application, attempt)
-            user, session, replaced = await self._store.transact(
-                lambda tx: self._start(tx, application, username, verdict, client)
-            )
+            async with self._authenticator.attempt(application, attempt) as verdict:
+                user, session, ended = await self._store.transact(
+                    lambda tx: self._start(tx, application, username, verdict, client)
+                )
         except OffhookError as error:
             self._observer.session_refused(error.code)
             raise
         self._observer.session_started(verdict.authentication)
-        live = LiveSession(session, application, user, outlet)
-        await self._hub.join(live)
-        for old in replaced:
-            await self._broker.send(old.node, EndSession(old.id, EndReason.REPLACED))
-            self._observer.session_ended(EndReason.REPLACED)
+        live = LiveSession(session, application, user, session.positions[user_topic(user.id)], outlet)
+        await self._join(live)
+        for old in ended:
+            reason = old.end_reason or EndReason.REPLACED
+            self._observer.session_ended(reason)
+            await self._broker.send(old.node, EndSession(old.id, reason))
         return live
+
+    async def _join(self, live: LiveSession) -> None:
+        """Makes a session that is stored as active a live one, or sees to it that it does not stay active."""
+        try:
+            await self._hub.join(live)
+            if live.application.id in self._closed:
+                await self.end_live(live, EndReason.APPLICATION_CLOSED)
+                raise AccessDenied("The application is disabled")
+        except BaseException:
+            await self.suspend(live, CloseReason.INTERNAL, "it could not be started")
+            raise
+
+    def application_closed(self, application_id: int, closed: bool) -> None:
+        """An application accepts no sessions from now on, nor those whose start is under way; or does so again."""
+        if closed:
+            self._closed.add(application_id)
+        else:
+            self._closed.discard(application_id)
 
     def _start(
         self, tx: Transaction, application: Application, username: str, verdict: Verdict, client: Client
@@ -136,9 +169,14 @@ class SessionService:
             by_password = verdict.authentication is Authentication.PASSWORD
             admit(application, verdict, user, tx.users.password_hash(user.id) if by_password else None)
             earlier = tx.sessions.live_of(user.id)
-        replaced = _make_room(earlier, application.sessions)
-        for old in replaced:
-            tx.sessions.save(*_ended(old, now, EndReason.REPLACED, ""))
+        ended: list[Session] = []
+        if verdict.authentication is Authentication.TOKEN and user.guest:
+            # The name is this person's; whoever went by it as a guest has to leave.
+            user = tx.users.change(user, UserChanges(guest=False))
+            guests = [old for old in earlier if old.authentication is Authentication.GUEST]
+            earlier = [old for old in earlier if old not in guests]
+            ended += [self._close(tx, old, now, EndReason.CREDENTIALS_CHANGED) for old in guests]
+        ended += [self._close(tx, old, now, EndReason.REPLACED) for old in _make_room(earlier, application.sessions)]
         if verdict.authentication is Authentication.FUNCTION and verdict.profile is not None:
             user = _merge(tx, user, verdict.profile)
         user = arrive(tx, user)
@@ -157,10 +195,17 @@ class SessionService:
                     started_at=now,
                     connected_at=now,
                     positions=_heads(tx, user),
+                    epoch=tx.head(user_topic(user.id)).epoch,
                 )
             )
         )
-        return user, session, replaced
+        return user, session, ended
+
+    @staticmethod
+    def _close(tx: Transaction, session: Session, now: datetime, reason: EndReason) -> Session:
+        ended, story = _ended(session, now, reason, "")
+        tx.sessions.save(ended, story)
+        return ended
 
     async def resume(
         self, application: Application, username: str, token: str, client: Client, outlet: Outlet
@@ -179,31 +224,38 @@ class SessionService:
             token is not for a session of this user that can be resumed: then start afresh.
 
         Raises:
-            Unavailable: the store does not take it.
+            AccessDenied: the application was disabled meanwhile.
+            Unavailable: the store does not take it, or a newer connection has the session.
         """
         shown = SessionToken.decode(token, self._signer)
         if shown is None:
             return None
-        here = self._hub.get(shown.session_id)
         found = await self._store.transact(lambda tx: self._resume(tx, application, username, shown, client))
         if found is None:
             return None
-        user, session, old_node = found
-        live = LiveSession(session, application, user, outlet)
+        session, old_node = found.session, found.old_node
+        live = LiveSession(session, application, found.user, found.user_as_of, outlet)
+        here = self._hub.get(shown.session_id)
+        if here is not None and here.record.generation > session.generation:
+            raise Unavailable("The session was resumed by a newer connection meanwhile")
         if here is not None:
             live.acked = dict(here.acked)
             await self._fence(here)
         elif old_node != self.node:
             await self._broker.send(old_node, FenceSession(session.id, session.generation))
-        await self._hub.join(live)
+        await self._join(live)
         self.unsaved.pop(session.id, None)
-        live.recovered = await self._hub.recoverable(live)
+        try:
+            live.recovered = found.same_epoch and await self._hub.recoverable(live)
+        except BaseException:
+            await self.suspend(live, CloseReason.INTERNAL, "it could not be resumed")
+            raise
         self._observer.session_resumed(live.recovered)
         return live
 
     def _resume(
         self, tx: Transaction, application: Application, username: str, shown: SessionToken, client: Client
-    ) -> tuple[User, Session, str] | None:
+    ) -> _Resumed | None:
         session = tx.sessions.get(shown.session_id)
         if session is None or session.application_id != application.id or session.user_name != username:
             return None
@@ -218,8 +270,14 @@ class SessionService:
             resumed = rules.resume(session, now, self.node, client)
         except Conflict:
             return None
-        tx.sessions.save(resumed, StoryEntry(now, StoryKind.RESUMED, detail=f"from {client.address}"))
-        return arrive(tx, user), resumed, session.node
+        user = arrive(tx, user)
+        head = tx.head(user_topic(user.id))
+        same_epoch = resumed.epoch == head.epoch
+        if not same_epoch:
+            resumed = replace(resumed, positions=_heads(tx, user), epoch=head.epoch)
+        story = StoryEntry(now, StoryKind.RESUMED, detail=f"from {client.address}")
+        tx.sessions.save(resumed, story if resumed.resumes <= MAX_STORY else None)
+        return _Resumed(user, head.offset, resumed, session.node, same_epoch)
 
     def token_of(self, live: LiveSession) -> str:
         """What the client of a session is to show in order to resume it."""
@@ -229,10 +287,10 @@ class SessionService:
 
     async def suspend(self, live: LiveSession, reason: CloseReason, detail: str = "") -> None:
         """The connection of a session broke. Never raises: what the store does not take now it is given again later."""
-        await self._hub.leave(live)
         try:
+            await self._hub.leave(live)
             saved = await self._store.transact(lambda tx: self._suspend(tx, live, reason, detail))
-        except OffhookError:
+        except Exception:
             log.exception("suspend_failed", session=live.id)
             self.unsaved[live.id] = (live, reason, detail)
             return
@@ -247,8 +305,9 @@ class SessionService:
         policy = live.application.sessions
         if reason is CloseReason.DRAINING:
             policy = replace(policy, leave_grace=policy.leave_grace + self._restart_grace)
-        suspended = rules.suspend(session, now, policy)
-        tx.sessions.save(replace(suspended, positions=live.acked), rules.story_of_close(reason, detail, now))
+        suspended = replace(rules.suspend(session, now, policy), positions=dict(live.acked))
+        story = rules.story_of_close(reason, detail, now)
+        tx.sessions.save(suspended, story if session.resumes < MAX_STORY else None)
         return True
 
     async def end(self, session_id: int, reason: EndReason, text: str = "") -> Session:

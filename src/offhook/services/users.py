@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
 
@@ -31,18 +31,28 @@ from offhook.domain.events import (
 from offhook.domain.sessions import Session
 from offhook.domain.values import JsonObject, Page, PageRequest
 from offhook.errors import InvalidInput, NotFound
-from offhook.ports import EVERY_NODE, BlocksChanged, Broker, Clock, Store, Transaction
+from offhook.ports import EVERY_NODE, Blobs, BlocksChanged, Broker, Clock, Store, Transaction
 from offhook.services.passwords import Passwords
 from offhook.services.sessions import SessionService
+
+HOSTED_PICTURES = "/v1/files/"
+"""What the path of a picture that was uploaded here begins with."""
 
 
 class UserService:
     """Use cases around users. Everything is about the users of one application; ids of others are unknown here."""
 
     def __init__(
-        self, store: Store, broker: Broker, clock: Clock, passwords: Passwords, sessions: SessionService
+        self,
+        store: Store,
+        broker: Broker,
+        clock: Clock,
+        passwords: Passwords,
+        sessions: SessionService,
+        blobs: Blobs,
     ) -> None:
         self._store = store
+        self._blobs = blobs
         self._broker = broker
         self._clock = clock
         self._passwords = passwords
@@ -126,7 +136,7 @@ class UserService:
         """
         _check(changes)
 
-        def work(tx: Transaction) -> User:
+        def work(tx: Transaction) -> tuple[User, User]:
             before = _get(tx, application, user_id)
             after = tx.users.change(before, changes)
             if after != before or origin is not None:
@@ -136,9 +146,17 @@ class UserService:
                 tx.publish(everybody, PresenceChanged(after))
             if replace(after, status=before.status) != before:
                 tx.publish(everybody, UserUpdated(after))
-            return after
+            return before, after
 
-        return await self._store.transact(work)
+        before, after = await self._store.transact(work)
+        if before.picture != after.picture:
+            await self._drop_picture(before)
+        return after
+
+    async def _drop_picture(self, user: User) -> None:
+        """Deletes a picture that was uploaded here and is nobody's any more."""
+        if user.picture is not None and user.picture.startswith(HOSTED_PICTURES):
+            await self._blobs.delete(user.picture.removeprefix(HOSTED_PICTURES))
 
     async def set_enabled(self, application: Application, name: str, enabled: bool) -> User:
         """Lets a user start sessions, or ends all they have and lets them start no more. Raises NotFound."""
@@ -179,16 +197,19 @@ class UserService:
             NotFound: there is no such user.
         """
 
-        def work(tx: Transaction) -> tuple[User, Sequence[Session]]:
+        def work(tx: Transaction) -> tuple[User, Sequence[Session], BlocksChanged]:
             user = _get(tx, application, user_id)
             tx.publish(user_topic(user_id), UserDeleted(user), origin)
             ended = self._sessions.end_of_user(tx, user, EndReason.USER_DELETED)
             tx.publish(application_topic(application.id), UserDeleted(replace(user, online=False)))
+            others = tx.users.blocked_either_way(user_id)
             tx.users.delete(application.id, user_id)
-            return user, ended
+            return user, ended, _blocks_of(tx, {user_id, *others})
 
-        user, ended = await self._store.transact(work)
+        user, ended, blocks = await self._store.transact(work)
         await self._sessions.tell_ended(ended, EndReason.USER_DELETED)
+        await self._broker.send(EVERY_NODE, blocks)
+        await self._drop_picture(user)
         return user
 
     # --- blocks -----------------------------------------------------------------------------------------------------
@@ -240,9 +261,7 @@ class UserService:
 
     async def _with_blocks(self, one: int, other: int, work: Callable[[Transaction], User]) -> User:
         def both(tx: Transaction) -> tuple[User, BlocksChanged]:
-            user = work(tx)
-            pairs = tuple((user_id, tx.users.blocked_either_way(user_id)) for user_id in (one, other))
-            return user, BlocksChanged(pairs)
+            return work(tx), _blocks_of(tx, {one, other})
 
         user, changed = await self._store.transact(both)
         await self._broker.send(EVERY_NODE, changed)
@@ -254,6 +273,10 @@ def _get(tx: Transaction, application: Application, user_id: int) -> User:
     if user is None:
         raise NotFound(f"There is no user {user_id}")
     return user
+
+
+def _blocks_of(tx: Transaction, user_ids: Set[int]) -> BlocksChanged:
+    return BlocksChanged(tuple((user_id, tx.users.blocked_either_way(user_id)) for user_id in user_ids))
 
 
 def _by_name(tx: Transaction, application: Application, name: str) -> User:

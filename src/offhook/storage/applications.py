@@ -35,7 +35,7 @@ _ADD = Statement(insert(applications).values(_VALUES).returning(applications.c.i
 _GET = Statement(select(*_COLUMNS).where(applications.c.id == bindparam("id")))
 _BY_NAME = Statement(select(*_COLUMNS).where(applications.c.name == bindparam("name")))
 _BY_API_KEY = Statement(select(*_COLUMNS).where(applications.c.api_key == bindparam("api_key")))
-_LIST = Statement(select(*_COLUMNS).order_by(applications.c.id))
+_LIST = Statement(select(*_COLUMNS).order_by(applications.c.name))
 _SAVE = Statement(update(applications).where(applications.c.id == bindparam("key")).values(_VALUES))
 _DELETE = Statement(delete(applications).where(applications.c.id == bindparam("id")))
 _USER_IDS = Statement(select(users.c.id).where(users.c.application_id == bindparam("id")))

@@ -47,6 +47,10 @@ class DiskBlobs:
         except FileNotFoundError:
             return None
 
+    async def delete(self, name: str) -> None:
+        """See ``ports.Blobs``."""
+        await asyncio.to_thread(self._path(name).unlink, missing_ok=True)
+
     def _path(self, name: str) -> Path:
         if not _NAME.match(name):
             raise InvalidInput("The file's name is not one of ours", "name")

@@ -9,7 +9,8 @@ from typing import NoReturn
 from sqlalchemy import String, bindparam, delete, func, insert, or_, select, update
 
 from offhook.domain.events import Event, Origin, Position, Topic
-from offhook.storage.event_codec import decode
+from offhook.ports import HistoryLost
+from offhook.storage.event_codec import UnknownEvent, decode
 from offhook.storage.journal import HEAD
 from offhook.storage.statements import Rows, Statement, UniqueViolation
 from offhook.storage.tables import journal, leases
@@ -82,7 +83,11 @@ class History:
     def read(self, topic: Topic, after: int, limit: int) -> Recorded:
         """At most ``limit`` events after an offset, and the bounds of what there is."""
         rows = self._rows.all(_READ, key=topic, after=after, limit=limit)
-        events = tuple((int(row[0]), decode(row[1])) for row in rows)
+        try:
+            events = tuple((int(row[0]), decode(row[1])) for row in rows)
+        except UnknownEvent as error:
+            # Stored by a newer version: what cannot be read cannot be delivered, and must not be passed over.
+            raise HistoryLost(str(error)) from error
         return Recorded(self.offset(topic), self.oldest(topic), events)
 
     def publish(self, topic: Topic, event: Event, origin: Origin | None) -> NoReturn:

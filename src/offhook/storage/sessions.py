@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, case, delete, func, insert, or_, select, update
 
 from offhook.domain.events import Topic
 from offhook.domain.sessions import Client, Session, StoryEntry
@@ -15,7 +15,7 @@ from offhook.domain.values import Page, PageRequest
 from offhook.errors import NotFound
 from offhook.ports import SessionFilter
 from offhook.storage.statements import Row, Rows, Statement
-from offhook.storage.tables import ACTIVE, ENDED, LIVE, SUSPENDED, sessions, stories, users
+from offhook.storage.tables import ACTIVE, ENDED, LIVE, SUSPENDED, sessions, stories
 
 _COLUMNS = tuple(sessions.c)
 _VALUES = {column.name: bindparam(column.name, type_=column.type) for column in _COLUMNS if column.name != "id"}
@@ -39,10 +39,7 @@ _STORY = Statement(
 _LIVE_OF = Statement(select(*_COLUMNS).where(sessions.c.user_id == bindparam("user_id"), LIVE).order_by(sessions.c.id))
 
 _now = bindparam("now", type_=sessions.c.leave_at.type)
-_leaving = and_(
-    sessions.c.leave_at <= _now,
-    select(users.c.online).where(users.c.id == sessions.c.user_id).correlate(sessions).scalar_subquery(),
-)
+_leaving = sessions.c.leave_at <= _now
 _DUE = Statement(
     select(*_COLUMNS)
     .where(SUSPENDED, or_(_leaving, sessions.c.resumable_until <= _now))
@@ -56,6 +53,7 @@ _ACTIVE_ON = Statement(
     .order_by(sessions.c.id)
     .limit(bindparam("limit"))
 )
+_IDS_ON = Statement(select(sessions.c.id).where(sessions.c.node == bindparam("node"), ACTIVE))
 _FORGET = Statement(
     delete(sessions).where(
         sessions.c.id.in_(
@@ -157,6 +155,9 @@ class SQLSessions:
     def active_on(self, node: str, limit: int) -> Sequence[Session]:
         return [_session(row) for row in self._rows.all(_ACTIVE_ON, node=node, limit=limit)]
 
+    def active_ids_on(self, node: str) -> Sequence[int]:
+        return [row[0] for row in self._rows.all(_IDS_ON, node=node)]
+
     def forget(self, before: datetime, limit: int) -> int:
         return self._rows.run(_FORGET, before=before, limit=limit)
 
@@ -189,4 +190,5 @@ def _values(session: Session) -> dict[str, object]:
         "end_reason": session.end_reason,
         "resumes": session.resumes,
         "positions": dict(session.positions),
+        "epoch": session.epoch,
     }

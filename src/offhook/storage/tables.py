@@ -118,6 +118,7 @@ sessions = Table(
     Column("end_reason", Choice(EndReason)),
     Column("resumes", Integer, nullable=False),
     Column("positions", Json(dict), nullable=False),
+    Column("epoch", String, nullable=False),
     Index("ix_sessions_user_name", "application_id", "user_name"),
     sqlite_autoincrement=True,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from offhook.bench import figures
 from offhook.bench.client import LoadFailed, close_sessions, open_sessions
 from offhook.bench.figures import TOGETHER, Sizes

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from offhook.bench.measure import CPU, cpu_seconds, open_files, percentile, resident_bytes
 
 WORKER = """
@@ -33,9 +34,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def worker() -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     tell(process, "wake")
     yield process
     process.kill()

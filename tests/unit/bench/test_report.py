@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from offhook.bench.report import Figure, document, table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from offhook.bench import wire
 from offhook.protocols import stomp
 from offhook.protocols.chatkitty.destinations import parse_user_topic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 
@@ -20,6 +21,7 @@ from offhook.settings import Settings
 
 SUBPROTOCOL = "v12.stomp"
 BASES = ("/rtm", "/stompx")
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?\Z")
 
 
 class ChatKittyDoor:
@@ -94,6 +96,6 @@ class ChatKittyDoor:
         settings = self._settings
         if settings.public_url is not None:
             return settings.public_url
-        host = peer.host or f"{settings.host}:{settings.port}"
+        host = peer.host if _HOST.match(peer.host) else f"{settings.host}:{settings.port}"
         # One text for all connections that came by the same name.
         return sys.intern(f"{'https' if peer.secure else 'http'}://{host}{settings.base_path}")

@@ -11,12 +11,12 @@ from typing import cast
 
 import msgspec
 
-from offhook.domain.accounts import UserChanges, check_text
+from offhook.domain.accounts import User, UserChanges, check_text
 from offhook.domain.events import Origin
 from offhook.domain.values import JsonObject
 from offhook.errors import AccessDenied, InvalidInput, NotFound
 from offhook.gateways.chatkitty.gateway import Gateway
-from offhook.gateways.chatkitty.resources import picture_url
+from offhook.gateways.chatkitty.resources import GENERATED_PICTURES, picture_url
 from offhook.protocols.chatkitty.destinations import local_part, split_item
 from offhook.services.hub import LiveSession
 
@@ -70,7 +70,7 @@ async def _update(gateway: Gateway, live: LiveSession, base_url: str, body: Json
         raise InvalidInput("properties must be an object", "properties")
     changes = UserChanges(
         display_name=check_text(display_name, "displayName") if "displayName" in body else None,
-        picture=_text(picture, "displayPictureUrl") if picture not in (None, picture_url(user, base_url)) else None,
+        picture=None if _shown_picture(picture, live.user, base_url) else _text(picture, "displayPictureUrl"),
         status=_text(status, "presence.status") if status not in (None, user.presence_status) else None,
         properties=cast(JsonObject, properties) if "properties" in body else None,
     )
@@ -92,6 +92,13 @@ _ACTIONS: dict[str, Action] = {
     "users/me.update": _update,
     "user.update_display_picture": _update_display_picture,
 }
+
+
+def _shown_picture(picture: object, user: User, base_url: str) -> bool:
+    """Whether it is what the client was shown, now or under an earlier display name, and so no wish of the user."""
+    if picture is None or picture == picture_url(user, base_url):
+        return True
+    return isinstance(picture, str) and picture.startswith(f"{base_url}{GENERATED_PICTURES}")
 
 
 def _object(body: bytes) -> JsonObject:

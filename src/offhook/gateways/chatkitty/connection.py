@@ -10,38 +10,37 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import cast
 
 import structlog
 
-from offhook import __version__
 from offhook.codes import CLOSINGS, ENDINGS, CloseReason, EndReason
 from offhook.domain.events import Origin, Topic
 from offhook.domain.limits import Bucket
-from offhook.domain.sessions import Client
-from offhook.domain.values import JsonObject
 from offhook.errors import AccessDenied, NotFound, OffhookError, RateLimited, TooLarge, Unavailable
 from offhook.gateways.chatkitty import actions, relays
+from offhook.gateways.chatkitty.background import in_background
+from offhook.gateways.chatkitty.connect import HEART_BEAT_MS, abandon, connected, open_session
 from offhook.gateways.chatkitty.errors import as_offhook_error, error_body, refusal_body
 from offhook.gateways.chatkitty.events import encode_answer, encode_event, parse_ack
 from offhook.gateways.chatkitty.gateway import Gateway, Opening
 from offhook.gateways.chatkitty.resources import relay_body
 from offhook.gateways.chatkitty.subscriptions import Subscription, Subscriptions
+from offhook.gateways.chatkitty.transactions import TransactionError, Transactions
 from offhook.ports import Publication
 from offhook.protocols import stomp
-from offhook.protocols.chatkitty import auth_params, destinations
+from offhook.protocols.chatkitty import destinations
 from offhook.server.timers import Timer
 from offhook.server.websocket import Socket
 from offhook.services.hub import LiveSession
 
-HEART_BEAT_MS = 10_000
-"""What CONNECTED promises and asks for; clients close after twice this without a sign of life."""
 BEAT_AFTER = 8.0
 """Seconds of silence after which a heart-beat is sent: well within the promise, whatever the timers' grain."""
 MIN_TOLERANCE = 75.0
 """Seconds of a client's silence that are always suffered: browsers let the timers of hidden pages run once a minute."""
 RELEASE_AFTER = 5.0
 """Seconds after which a client gets its events although it has not subscribed to all topics that have any."""
+CONGESTION_LOOK = 0.01
+"""Seconds between two looks whether a client that gets what it missed has caught up."""
 GOODBYE_AFTER = 5.0
 """Seconds that a client has to close the connection itself after its DISCONNECT was answered."""
 EVENT_TOPICS = frozenset({"self", "contacts", "users"})
@@ -64,6 +63,7 @@ class Connection:
         "_heard_at",
         "_live",
         "_opening",
+        "_owed",
         "_replies",
         "_requests",
         "_sent_at",
@@ -75,6 +75,7 @@ class Connection:
         "_topics",
         "_transactions",
         "_waiting",
+        "_waiting_bytes",
     )
 
     def __init__(self, gateway: Gateway, opening: Opening) -> None:
@@ -88,7 +89,9 @@ class Connection:
         self._topics: tuple[Topic, Topic] | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[stomp.Frame] | None = None
-        self._transactions: dict[str, list[stomp.Frame]] | None = None
+        self._waiting_bytes = 0
+        self._owed = 0
+        self._transactions: Transactions | None = None
         now = gateway.timers.now
         self._frames = Bucket(gateway.limits.frames, now)
         self._requests = Bucket(gateway.limits.requests, now)
@@ -118,14 +121,21 @@ class Connection:
             if self._socket is None:
                 return
             self._gateway.metrics.frames_in += 1
-            if self._frames.take(self._gateway.limits.frames, now) > 0:
+            if frame.command == "ACK" and self._owed > 0:
+                # Who acknowledges what was sent is not to be blamed for how much that was.
+                self._owed -= 1
+            elif self._frames.take(self._gateway.limits.frames, now) > 0:
                 self._fail(RateLimited("Too many frames", 5.0), CloseReason.RATE_LIMITED)
                 return
             if self._task is not None:
                 self._wait(frame)
             else:
                 self._handle(frame)
-        if error is not None:
+        if self._waiting:
+            self._waiting_bytes += len(data)
+            if self._waiting_bytes > self._gateway.limits.max_waiting and self._socket is not None:
+                self._socket.pause()
+        if error is not None and self._socket is not None:
             self._gateway.metrics.protocol_errors.add(error.kind.value)
             too_large = error.kind is stomp.ErrorKind.TOO_LARGE
             self._fail_protocol(error.message, error.receipt, CloseReason.TOO_LARGE if too_large else None)
@@ -142,7 +152,7 @@ class Connection:
         self._waiting = self._transactions = None
         live, self._live = self._live, None
         if live is not None:
-            _in_background(self._gateway.sessions.suspend(live, reason, detail))
+            in_background(self._gateway.sessions.suspend(live, reason, detail))
 
     # --- the session's side -----------------------------------------------------------------------------------------
 
@@ -159,25 +169,37 @@ class Connection:
         if origin is not None and self._live is not None and origin.session_id == self._live.id:
             messages = encode_answer(publication, self._base_url)
             # The client waits for its answer on whatever topic it has.
-            fallback = self._subscriptions.any()
+            fallback = self._subscriptions.any_but(ERRORS)
         for key, message in messages:
             subscription = self._subscriptions.get(key, fallback)
             if subscription is not None:
                 socket.send(subscription.prefix or subscription.make_prefix(), message)
-                if not subscription.acks:
+                if subscription.acks:
+                    self._owed += 1
+                else:
                     self._seen(publication.topic, publication.position.offset)
+
+    async def ready(self) -> None:
+        """Waits until the client has taken most of what was sent, or is gone."""
+        # What was sent in this tick is written at its end.
+        await asyncio.sleep(0)
+        socket = self._socket
+        while socket is not None and socket.congested:
+            await asyncio.sleep(CONGESTION_LOOK)
+            socket = self._socket
 
     def ended(self, reason: EndReason, text: str) -> None:
         """The session has ended: the client is told so that it stays away."""
         self._live = None
-        error = AccessDenied(text or ENDINGS[reason].text)
-        self._fail(error, CloseReason.SESSION_ENDED)
+        ending = ENDINGS[reason]
+        self._fail(AccessDenied(text or ending.text), CloseReason.SESSION_ENDED, ending.websocket)
 
     def drop(self, reason: CloseReason) -> None:
         """Closes the connection without a word: the session goes on elsewhere."""
         self._live = None
-        if self._socket is not None:
-            self._socket.close(reason)
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close(reason)
 
     def goodbye(self) -> None:
         """The server restarts: the client is told to come back, and its session waits for it."""
@@ -189,22 +211,20 @@ class Connection:
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append(frame)
-        if len(self._waiting) >= self._gateway.limits.max_waiting and self._socket is not None:
-            self._socket.pause()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(work)
+        self._task = in_background(work)
         self._task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._task = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("request_failed", exc_info=error)
+        if not task.cancelled() and task.exception() is not None:
             self._fail(as_offhook_error(RuntimeError()), CloseReason.INTERNAL)
         while self._waiting and self._task is None and self._socket is not None:
             self._handle(self._waiting.popleft())
         if self._waiting is not None and not self._waiting and self._socket is not None:
             self._waiting = None
+            self._waiting_bytes = 0
             self._socket.resume()
 
     def _handle(self, frame: stomp.Frame) -> None:
@@ -238,45 +258,17 @@ class Connection:
         self._spawn(self._start(frame, opening))
 
     async def _start(self, frame: stomp.Frame, opening: Opening) -> None:
-        sessions = self._gateway.sessions
-        resumed = False
         try:
-            username = frame.header("StompX-User") or opening.user or ""
-            client = Client("chatkitty", _agent(frame), opening.address, opening.secure)
-            application = await self._gateway.applications.by_api_key(opening.api_key)
-            token = frame.header("StompX-Auth-Session-ID")
-            live = None
-            if token is not None:
-                live = await sessions.resume(application, username, token, client, self)
-                resumed = live is not None
-            if live is None:
-                params = _auth_params(frame.header("StompX-Auth-Params") or opening.auth_params)
-                live = await sessions.start(application, username, params, client, self)
+            live, resumed = await open_session(self._gateway, opening, frame, self)
         except Exception as error:
-            if not isinstance(error, OffhookError):
-                log.exception("start_failed")
-            shown = as_offhook_error(error)
-            self._gateway.metrics.errors.add(shown.code)
-            self._refuse(shown)
+            self._refuse(_logged(error, "start_failed"))
             return
         if self._socket is None:
-            # The client went away before it got to know its session: nobody can come back to it.
-            await (
-                sessions.suspend(live, CloseReason.PEER_LOST) if resumed else sessions.end_live(live, EndReason.CLIENT)
-            )
+            await abandon(self._gateway, live, resumed)
             return
         self._live = live
         self._topics = live.topics
-        headers = {
-            "version": stomp.VERSION,
-            "session": sessions.token_of(live),
-            "heart-beat": f"{HEART_BEAT_MS},{HEART_BEAT_MS}",
-            "server": f"offhook/{__version__}",
-        }
-        if resumed:
-            # The JavaScript clients ignore this; others can tell whether they must fetch everything anew.
-            headers["recovered"] = "complete" if live.recovered else "lost"
-        self._send(stomp.encode("CONNECTED", headers))
+        self._send(connected(self._gateway, frame, live, resumed))
         self._connected_at = self._gateway.timers.now
         self._gateway.timers.schedule(self._timer, RELEASE_AFTER)
 
@@ -304,11 +296,12 @@ class Connection:
         self._receipt(frame)
 
     def _add(self, key: str, subscription_id: str, destination: str, frame: stomp.Frame) -> None:
-        if self._subscriptions.count >= self._gateway.limits.max_subscriptions:
+        full = self._subscriptions.count >= self._gateway.limits.max_subscriptions
+        if full and not self._subscriptions.remove(subscription_id):
             limit = self._gateway.limits.max_subscriptions
             self._report(TooLarge("Too many subscriptions", limit), "subscription-id", subscription_id)
             return
-        acks = frame.headers.get("ack", "auto") != "auto"
+        acks = frame.header("ack") in ("client", "client-individual")
         self._subscriptions.add(key, Subscription(subscription_id, destination, acks))
 
     def _relay(self, frame: stomp.Frame, subscription_id: str, destination: str, local: str) -> None:
@@ -404,38 +397,40 @@ class Connection:
     # --- transactions -----------------------------------------------------------------------------------------------
 
     def _deferred(self, frame: stomp.Frame) -> bool:
-        """Keeps a frame for its transaction's COMMIT. Returns whether it is kept (or the connection failed)."""
+        """Keeps a frame for its transaction's COMMIT, if it has one. Returns whether it is not to be handled now."""
         name = frame.headers.get("transaction")
         if name is None:
             return False
-        frames = (self._transactions or {}).get(name)
-        if frames is None:
-            self._fail_protocol("There is no such transaction", frame.headers.get("receipt"))
-        elif len(frames) >= self._gateway.limits.max_transactions:
-            self._fail_protocol("The transaction has too many frames", frame.headers.get("receipt"))
-        else:
-            frames.append(frame)
+        try:
+            self._open_transactions().keep(name, frame)
+        except TransactionError as error:
+            self._fail_protocol(error.message, frame.headers.get("receipt"))
         return True
 
+    def _open_transactions(self) -> Transactions:
+        if self._transactions is None:
+            limits = self._gateway.limits
+            self._transactions = Transactions(limits.max_transactions, limits.max_body)
+        return self._transactions
+
     def _begin(self, frame: stomp.Frame) -> None:
-        name = frame.headers.get("transaction")
-        transactions = self._transactions = self._transactions or {}
-        if name is None or name in transactions or len(transactions) >= self._gateway.limits.max_transactions:
-            self._fail_protocol("BEGIN needs the name of a new transaction", frame.headers.get("receipt"))
-            return
-        transactions[name] = []
-        self._receipt(frame)
+        try:
+            self._open_transactions().begin(frame.headers.get("transaction"))
+        except TransactionError as error:
+            self._fail_protocol(error.message, frame.headers.get("receipt"))
+        else:
+            self._receipt(frame)
 
     def _finish(self, frame: stomp.Frame) -> None:
-        frames = (self._transactions or {}).pop(frame.headers.get("transaction", ""), None)
-        if frames is None:
-            self._fail_protocol("There is no such transaction", frame.headers.get("receipt"))
+        try:
+            frames = self._open_transactions().finish(frame.headers.get("transaction"))
+        except TransactionError as error:
+            self._fail_protocol(error.message, frame.headers.get("receipt"))
             return
         if frame.command == "COMMIT":
-            for kept in frames:
-                del kept.headers["transaction"]
             # They come before whatever arrived after the COMMIT, and the COMMIT's receipt comes after them.
-            done = stomp.Frame("COMMITTED", {"receipt": receipt} if (receipt := frame.headers.get("receipt")) else {})
+            receipt = frame.headers.get("receipt")
+            done = stomp.Frame("COMMITTED", {} if receipt is None else {"receipt": receipt})
             self._waiting = self._waiting or deque()
             self._waiting.extendleft(reversed([*frames, done]))
             self._spawn(_nothing())
@@ -467,7 +462,10 @@ class Connection:
         if queue is not None and value is not None:
             self._replies += 1
             body = error_body(error)
-            self._send((queue.prefix or queue.make_prefix()) + stomp.message_tail(f"e-{self._replies}", body, extra={header: value}))
+            self._send(
+                (queue.prefix or queue.make_prefix())
+                + stomp.message_tail(f"e-{self._replies}", body, extra={header: value})
+            )
 
     def _may_request(self, header: str, value: str | None) -> bool:
         wait = self._requests.take(self._gateway.limits.requests, self._gateway.timers.now)
@@ -475,11 +473,12 @@ class Connection:
             self._report(RateLimited("Too many requests", wait), header, value)
         return wait == 0
 
-    def _fail(self, error: OffhookError, reason: CloseReason) -> None:
+    def _fail(self, error: OffhookError, reason: CloseReason, code: int | None = None) -> None:
         """Tells the client with an ERROR, and closes."""
-        self._close_with(stomp.encode_error(error.message, error_body(error)), reason)
+        self._close_with(stomp.encode_error(error.message, error_body(error)), reason, code)
 
     def _refuse(self, error: OffhookError) -> None:
+        self._gateway.metrics.errors.add(error.code)
         reason = CloseReason.OVERLOADED if error.retryable else CloseReason.ACCESS_DENIED
         self._close_with(stomp.encode_error(error.message, refusal_body(error)), reason)
 
@@ -493,13 +492,13 @@ class Connection:
         body = error_body(TooLarge(message, 0) if reason is CloseReason.TOO_LARGE else _ProtocolError(message))
         self._close_with(stomp.encode_error(message, body, receipt, extra), reason or CloseReason.PROTOCOL_ERROR)
 
-    def _close_with(self, frame: bytes, reason: CloseReason) -> None:
-        socket = self._socket
-        if socket is None:
-            return
+    def _close_with(self, frame: bytes, reason: CloseReason, code: int | None = None) -> None:
+        """Sends the last frame. From here on nothing is taken from the client, and nothing counts as sent to it."""
         self._send(frame)
+        socket, self._socket = self._socket, None
         self._waiting = None
-        socket.close(reason)
+        if socket is not None:
+            socket.close(reason, None, code)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -537,14 +536,14 @@ class Connection:
     def _release(self) -> None:
         live = self._live
         if live is not None:
-            _in_background(self._release_now(live))
+            in_background(self._release_now(live))
 
     async def _release_now(self, live: LiveSession) -> None:
         try:
             await self._gateway.hub.release(live)
-        except OffhookError as error:
+        except Exception:
             # It stays held, and the timer tries again.
-            log.warning("release_failed", session=live.id, error=error.message)
+            log.exception("release_failed", session=live.id)
 
     def _seen(self, topic: Topic, offset: int) -> None:
         live = self._live
@@ -578,35 +577,9 @@ _HANDLERS: dict[str, Callable[[Connection, stomp.Frame], None]] = {
     "COMMITTED": _committed,
 }
 
-_background: set[asyncio.Task[None]] = set()
-
-
-def _in_background(work: Coroutine[object, object, None]) -> None:
-    """Runs what must be finished although its connection may be gone."""
-    task = asyncio.get_running_loop().create_task(work)
-    _background.add(task)
-    task.add_done_callback(_background.discard)
-
 
 async def _nothing() -> None:
     """Lets the frames that wait be handled."""
-
-
-async def settle() -> None:
-    """Waits for the work of connections that are gone."""
-    while _background:
-        await asyncio.gather(*_background, return_exceptions=True)
-
-
-def _agent(frame: stomp.Frame) -> str:
-    return (frame.header("StompX-User-Agent") or "")[:200]
-
-
-def _auth_params(text: str | None) -> JsonObject:
-    try:
-        return cast(JsonObject, auth_params.decode(text))
-    except auth_params.AuthParamsError as error:
-        raise AccessDenied(str(error)) from None
 
 
 def _logged(error: Exception, event: str) -> OffhookError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from offhook.domain.events import (
@@ -37,7 +37,8 @@ class View:
 
 
 def _as_self(event: Event, base_url: str) -> Resource:
-    return current_user(event.user, base_url)
+    # Whoever gets this has a session, although the user may have been offline when the event happened.
+    return current_user(replace(event.user, online=True), base_url)
 
 
 def _as_other(event: Event, base_url: str) -> Resource:
@@ -50,6 +51,8 @@ def _as_block(event: Event, base_url: str) -> Resource:
     return blocked_record(event.user, datetime.fromisoformat(event.blocked_at), base_url)
 
 
+MAX_FORMS = 8
+"""Forms of an event that are kept: clients choose the name by which they reach the server."""
 Messages = tuple[tuple[str, bytes], ...]
 
 ABOUT_OTHERS: dict[type[Event], tuple[View, ...]] = {
@@ -95,7 +98,9 @@ def encode_event(publication: Publication, base_url: str) -> Messages:
     Returns:
         Pairs of the user topic that a message goes to, and its part that is the same for everybody.
     """
-    made = publication.encoded[base_url] = _encode(publication, base_url, None)
+    made = _encode(publication, base_url, None)
+    if len(publication.encoded) < MAX_FORMS:
+        publication.encoded[base_url] = made
     return made
 
 

@@ -32,8 +32,8 @@ class Limits:
         frames: frames a second; beyond it the connection is closed.
         requests: relays and actions a second; beyond it they are refused.
         max_body: bytes of a request's JSON.
-        max_waiting: frames that may wait while an earlier one is at work, before reading stops.
-        max_transactions: open STOMP transactions, and frames in all of them.
+        max_waiting: bytes that may wait while an earlier frame is at work, before reading stops.
+        max_transactions: open STOMP transactions, and frames in all of them together.
     """
 
     connect_timeout: float
@@ -41,7 +41,7 @@ class Limits:
     frames: Rate
     requests: Rate
     max_body: int
-    max_waiting: int = 256
+    max_waiting: int = 64 * 1024
     max_transactions: int = 100
 
 

@@ -20,6 +20,8 @@ from offhook.protocols.chatkitty.destinations import PREFIX, USER_TOPICS, list_r
 Resource = dict[str, object]
 T = TypeVar("T")
 
+GENERATED_PICTURES = "/v1/picture/"
+
 _HOLE = 9007199254740991
 _encode = msgspec.json.encode
 
@@ -71,7 +73,7 @@ def _filled(parts: tuple[bytes, ...], number: int) -> msgspec.Raw:
 def picture_url(user: User, base_url: str) -> str:
     """Where the user's picture is: their own, or the one made of their display name."""
     if user.picture is None:
-        return f"{base_url}/v1/picture/{quote(user.display_name, safe='')}"
+        return f"{base_url}{GENERATED_PICTURES}{quote(user.display_name, safe='')}"
     return base_url + user.picture if user.picture.startswith("/") else user.picture
 
 

@@ -25,6 +25,8 @@ from offhook.server.websocket import Handler, Socket
 DISCONNECT_AFTER = 5.0
 """Seconds without a receiving request after which a session is lost."""
 HEARTBEAT_EVERY = 25.0
+CONGESTED = 64 * 1024
+"""Bytes that wait for a client's next request, from which on no more is taken out of its session's history."""
 STREAM_BYTES = 128 * 1024
 """Bytes after which a stream ends and the client asks for a new one, so that it need not keep them all."""
 _SCRIPT = "application/javascript; charset=UTF-8"
@@ -72,17 +74,22 @@ class FramedSocket:
         if self._socket is not None:
             self._socket.send(sockjs.encode_messages([b"".join(parts).decode()]))
 
-    def close(self, reason: CloseReason, detail: str | None = None) -> None:
+    def close(self, reason: CloseReason, detail: str | None = None, code: int | None = None) -> None:
         """See ``Socket``."""
         if self._socket is not None:
             ending = CLOSINGS[reason]
-            self._socket.send(sockjs.encode_close(ending.websocket, detail or ending.text))
-            self._socket.close(reason, detail)
+            self._socket.send(sockjs.encode_close(code or ending.websocket, detail or ending.text))
+            self._socket.close(reason, detail, code)
 
     def abort(self, reason: CloseReason) -> None:
         """See ``Socket``."""
         if self._socket is not None:
             self._socket.abort(reason)
+
+    @property
+    def congested(self) -> bool:
+        """See ``Socket``."""
+        return self._socket is not None and self._socket.congested
 
     def pause(self) -> None:
         """See ``Socket``."""
@@ -98,9 +105,6 @@ class FramedSocket:
 class XhrSession:
     """A session whose client comes by to fetch and to bring messages. Is the connection's socket."""
 
-    __slots__ = ("_closing", "_done", "_gone", "_handler", "_max_waiting", "_timer", "_timers", "_waiting", "_woken",
-                 "connection", "ended", "receiving", "size")  # fmt: skip
-
     def __init__(self, connection: Connection, timers: TimerWheel, max_waiting: int, gone: Callable[[], None]) -> None:
         self.connection = connection
         self.receiving = False
@@ -112,6 +116,8 @@ class XhrSession:
         self._gone = gone
         self._waiting: deque[str] = deque()
         self._woken = asyncio.Event()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._closing: tuple[CloseReason, str] | None = None
         self._done = False
         self._timer = Timer(self._on_timer)
@@ -133,12 +139,13 @@ class XhrSession:
         self._waiting.append(text)
         self._woken.set()
 
-    def close(self, reason: CloseReason, detail: str | None = None) -> None:
+    def close(self, reason: CloseReason, detail: str | None = None, code: int | None = None) -> None:
         """See ``Socket``."""
         if self._closing is None:
             ending = CLOSINGS[reason]
             self._closing = reason, detail or ending.text
-            self.ended = sockjs.encode_close(ending.websocket, detail or ending.text)
+            self.ended = sockjs.encode_close(code or ending.websocket, detail or ending.text)
+            self._flowing.set()
             self._woken.set()
             # The last frames wait for the client's next request, but not for ever.
             self._timers.schedule(self._timer, DISCONNECT_AFTER)
@@ -148,15 +155,23 @@ class XhrSession:
         self.close(reason)
         self._finish()
 
+    @property
+    def congested(self) -> bool:
+        """See ``Socket``."""
+        return self.size > CONGESTED and self._closing is None
+
     def pause(self) -> None:
-        """A request brings a bounded body at a time, so there is nothing to hold back."""
+        """See ``Socket``: the requests that bring more are not answered meanwhile."""
+        self._flowing.clear()
 
     def resume(self) -> None:
-        """See ``pause``."""
+        """See ``Socket``."""
+        self._flowing.set()
 
-    def received(self, messages: Sequence[str]) -> None:
+    async def received(self, messages: Sequence[str]) -> None:
         """The client brought messages."""
         for message in messages:
+            await self._flowing.wait()
             if self._closing is None:
                 self._handler.received(message.encode("utf-8", "surrogatepass"))
 
@@ -311,7 +326,7 @@ class SockJS:
             if error.too_large:
                 raise TooLarge(error.message, self._limits.max_body) from None
             return PlainTextResponse(error.message, status_code=500)
-        session.received(messages)
+        await session.received(messages)
         return Response(status_code=204, headers={"Content-Type": "text/plain; charset=UTF-8"})
 
     def _session(self, request: Request) -> tuple[XhrSession, bool]:
@@ -325,6 +340,11 @@ class SockJS:
         self._sessions[name] = session
         session.open()
         return session, True
+
+    def close_all(self) -> None:
+        """Ends what is left of the sessions over requests, when the server stops."""
+        for session in list(self._sessions.values()):
+            session.abort(CloseReason.DRAINING)
 
     def _forget(self, name: str) -> None:
         self._sessions.pop(name, None)

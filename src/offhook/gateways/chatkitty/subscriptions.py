@@ -81,9 +81,9 @@ class Subscriptions(dict[str, Subscription]):
             return True
         return False
 
-    def any(self) -> Subscription | None:
-        """Some subscription, or None."""
-        return next(iter(self.values()), None)
+    def any_but(self, key: str) -> Subscription | None:
+        """Some subscription to something else, or None."""
+        return next((subscription for name, subscription in self.items() if name != key), None)
 
     def have(self, keys: Set[str]) -> bool:
         """Whether there is a subscription for each of the keys."""

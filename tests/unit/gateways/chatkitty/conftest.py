@@ -14,7 +14,8 @@ from offhook.app import Core, open_core
 from offhook.codes import CloseReason
 from offhook.domain.accounts import Application
 from offhook.domain.limits import Rate
-from offhook.gateways.chatkitty.connection import Connection, settle
+from offhook.gateways.chatkitty.background import settle
+from offhook.gateways.chatkitty.connection import Connection
 from offhook.gateways.chatkitty.gateway import Gateway, Limits, Opening
 from offhook.protocols import stomp
 from offhook.server.timers import TimerWheel
@@ -43,7 +44,9 @@ class Recorder:
         for frame in self._decoder.feed(data):
             self.frames.put_nowait(frame)
 
-    def close(self, reason: CloseReason, detail: str | None = None) -> None:
+    congested = False
+
+    def close(self, reason: CloseReason, detail: str | None = None, code: int | None = None) -> None:
         if self.closed is None:
             self.closed = reason
             assert self.handler is not None

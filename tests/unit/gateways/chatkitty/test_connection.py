@@ -5,19 +5,29 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 
+import jwt
 import pytest
 from tests.unit.gateways.chatkitty.conftest import Client, Connect
 
 from offhook.app import Core
 from offhook.codes import CloseReason, EndReason
-from offhook.domain.accounts import Application, DuplicatePolicy, SessionPolicy
+from offhook.domain.accounts import Application, DuplicatePolicy, SessionPolicy, TokenPolicy
 from offhook.domain.limits import Rate
 from offhook.domain.sessions import SessionState
 from offhook.domain.values import PageRequest
+from offhook.gateways.chatkitty.acceptor import ChatKittyDoor
+from offhook.gateways.chatkitty.background import settle
+from offhook.gateways.chatkitty.connection import Connection
+from offhook.gateways.chatkitty.gateway import Gateway
 from offhook.ports import SessionFilter
 from offhook.protocols import stomp
+from offhook.protocols.websocket import parse_request
+from offhook.server.proxies import TrustedProxies
+from offhook.server.websocket import Accepted, Peer
 from offhook.services.applications import ApplicationChanges
+from offhook.settings import Settings
 
 USER = "/application/v1/user.relay"
 
@@ -147,7 +157,7 @@ async def test_foreign_tenants_do_not_meet(connect: Connect, core: Core) -> None
     token = here.session
     await here.lose()
     resumed = await connect("key-other").connect("jane", **{"StompX-Auth-Session-ID": token})
-    assert resumed.command == "CONNECTED" and "recovered" not in resumed.headers
+    assert resumed.command == "CONNECTED" and resumed.headers["recovered"] == "lost"
 
 
 @pytest.mark.parametrize(
@@ -327,7 +337,7 @@ async def test_too_many_subscriptions_are_refused_one_by_one(connect: Connect) -
 
 
 async def test_waiting_frames_stop_the_reading(connect: Connect) -> None:
-    client = await connect(max_waiting=5).bootstrap("jane")
+    client = await connect(max_waiting=100).bootstrap("jane")
     for number in range(10):
         client.send("SUBSCRIBE", {"id": f"{number}", "destination": "/application/v1/user/contacts.count.relay"})
     assert client.socket.paused
@@ -413,3 +423,58 @@ async def test_a_client_gone_before_connected_leaves_nothing_behind(connect: Con
             await asyncio.sleep(0.005)
     assert sessions[0].end_reason is EndReason.CLIENT
     assert len(core.hub) == 0
+
+
+async def test_a_token_takes_the_name_back_from_a_guest(connect: Connect, core: Core) -> None:
+    secret = "s" * 32
+    await core.applications.change(
+        "default", ApplicationChanges(tokens=TokenPolicy(algorithms=("HS256",), secret=secret))
+    )
+    mallory = await connect().bootstrap("alice")
+    token = jwt.encode({"sub": "alice", "exp": time.time() + 60}, secret, "HS256")
+    alice = connect()
+    assert (await alice.connect("alice", **{"StompX-Auth-Params": json.dumps({"token": token})})).command == "CONNECTED"
+    mallory.skip()
+    assert await mallory.closing() is CloseReason.SESSION_ENDED
+    assert (await refused(connect(), "alice"))["error"] == "AccessDeniedError"
+
+
+async def test_an_application_that_is_disabled_ends_the_starts_under_way(connect: Connect, core: Core) -> None:
+    client = connect()
+    await core.applications.by_api_key("key-default")
+    client.send("CONNECT", {"StompX-User": "jane", "accept-version": "1.2"})
+    core.sessions.application_closed((await core.applications.get("default")).id, True)
+    assert (await client.frame()).command == "ERROR"
+    await settle()
+    assert not (await core.sessions.list(SessionFilter(live=True), PageRequest())).items
+
+
+async def test_nothing_after_a_fatal_frame_is_done(connect: Connect) -> None:
+    client = await connect().bootstrap("jane")
+    update = stomp.encode("SEND", {"destination": client.action("update")}, b'{"displayName":"Changed"}')
+    client.connection.received(stomp.encode("SUBSCRIBE", {}) + update)
+    await client.frame("ERROR")
+    await client.closing()
+    await settle()
+    assert (await (await connect().bootstrap("jane")).relay(USER))["displayName"] == "jane"
+
+
+async def test_waiting_bytes_are_bounded_whatever_their_frames(connect: Connect) -> None:
+    client = connect(max_waiting=1000)
+    client.send("CONNECT", {"StompX-User": "jane", "accept-version": "1.2"})
+    client.send("SEND", {"destination": "/x"}, b"x" * 2000)
+    assert client.socket.paused
+    await client.frame("CONNECTED")
+    await settle()
+    assert not client.socket.paused
+
+
+async def test_a_host_that_is_no_host_is_not_repeated(gateway: Gateway) -> None:
+    door = ChatKittyDoor(gateway, Settings(), TrustedProxies())
+    request = parse_request(
+        b"GET /rtm/websocket HTTP/1.1\r\nHost: " + b"x" * 9000 + b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    accepted = door.accept(request, Peer("127.0.0.1", 1, False))
+    assert isinstance(accepted, Accepted) and isinstance(accepted.handler, Connection)
+    assert accepted.handler._base_url == "http://127.0.0.1:8686"

@@ -12,9 +12,10 @@ from tests.unit.gateways.chatkitty.conftest import Client, Connect
 from offhook.app import Core, open_core
 from offhook.codes import CloseReason, EndReason
 from offhook.domain.accounts import Application, SessionPolicy, UserChanges
+from offhook.domain.limits import Rate
 from offhook.domain.sessions import SessionState, StoryKind
 from offhook.domain.values import PageRequest
-from offhook.gateways.chatkitty.connection import settle
+from offhook.gateways.chatkitty.background import settle
 from offhook.ports import SessionFilter
 from offhook.services.applications import ApplicationChanges
 from offhook.services.reaper import Reaper
@@ -125,7 +126,8 @@ async def test_the_function_is_not_asked_again_and_the_token_is_renewed(connect:
     assert third.session
     await third.lose()
     fourth = connect()
-    assert "recovered" not in (await fourth.connect("jane", **{"StompX-Auth-Session-ID": jane.session})).headers
+    answer = await fourth.connect("jane", **{"StompX-Auth-Session-ID": jane.session})
+    assert answer.headers["recovered"] == "lost"
 
 
 @pytest.mark.parametrize("token", ["undefined", "null", "", "1-1", "1-1.AAAA", "x" * 5000, "é-1.x", "1-1.é"])
@@ -162,6 +164,71 @@ async def test_a_newer_connection_fences_the_older_off(connect: Connect, core: C
     await back.relay("/application/v1/user.relay")
 
 
+async def test_two_resumes_at_once_leave_one_connection(connect: Connect, core: Core) -> None:
+    jane = await connect().bootstrap("jane")
+    await jane.lose()
+    twins = [connect(), connect()]
+    for twin in twins:
+        twin.send("CONNECT", {"StompX-User": "jane", "accept-version": "1.2", "StompX-Auth-Session-ID": jane.session})
+    answers = [await twin.frame() for twin in twins]
+    assert "CONNECTED" in {answer.command for answer in answers}
+    await settle()
+    assert len([twin for twin in twins if twin.socket.closed is None]) == 1
+    assert len(core.hub) == 1
+    (session,) = (await core.sessions.list(SessionFilter(), PageRequest())).items
+    await core.sessions.end(session.id, EndReason.OPERATOR)
+    for twin in twins:
+        await twin.closing()
+
+
+async def test_many_missed_events_wait_for_a_slow_reader(
+    connect: Connect, core: Core, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offhook.services.hub.HISTORY_PAGE", 10)
+    await core.users.create(application, "john")
+    jane = await connect().bootstrap("jane")
+    await jane.lose()
+    await rename(core, application, "john", *(f"{number}" for number in range(30)))
+    back = connect()
+    back.socket.congested = True
+    await back.connect("jane", **{"StompX-Auth-Session-ID": jane.session})
+    topics = jane.user["_topics"]
+    assert isinstance(topics, dict)
+    for key in ("self", "contacts", "users"):
+        back.send("SUBSCRIBE", {"id": key, "destination": topics[key], "ack": "client"})
+    assert await names_of(back, 10) == [f"{number}" for number in range(10)]
+    await asyncio.sleep(0.05)
+    assert back.nothing_more()
+    await rename(core, application, "john", "live")
+    back.socket.congested = False
+    assert await names_of(back, 21) == [*(f"{number}" for number in range(10, 30)), "live"]
+
+
+async def test_who_acknowledges_is_not_limited(connect: Connect, core: Core, application: Application) -> None:
+    await core.users.create(application, "john")
+    jane = await connect(frames=Rate(0.001, 30)).bootstrap("jane")
+    await rename(core, application, "john", *(f"{number}" for number in range(50)))
+    assert len(await names_of(jane, 50)) == 50
+    assert jane.socket.closed is None
+
+
+async def test_a_replayed_event_does_not_turn_the_user_back(
+    connect: Connect, core: Core, application: Application, reaper: Reaper
+) -> None:
+    await core.applications.change("default", ApplicationChanges(sessions=SessionPolicy(leave_grace=0.0)))
+    jane = await connect().bootstrap("jane")
+    await jane.lose()
+    await reaper.sweep()
+    await rename(core, application, "jane", "Jane II")
+    back = await comes_back(connect, jane)
+    while (frame := await back.frame()).command != "MESSAGE":
+        pass
+    assert json.loads(frame.body)["resource"]["presence"] == {"status": "AVAILABLE", "online": True}
+    user = await back.relay("/application/v1/user.relay")
+    assert user["displayName"] == "Jane II"
+    assert user["presence"] == {"status": "AVAILABLE", "online": True}
+
+
 async def test_a_gap_in_the_history_is_told(
     connect: Connect, core: Core, application: Application, tmp_path: Path
 ) -> None:
@@ -195,7 +262,8 @@ async def test_sessions_end_when_nobody_resumes_them(connect: Connect, core: Cor
     story = (await core.sessions.show(session.id)).story
     assert [entry.kind for entry in story] == [StoryKind.STARTED, StoryKind.SUSPENDED, StoryKind.ENDED]
     late = connect()
-    assert "recovered" not in (await late.connect("jane", **{"StompX-Auth-Session-ID": jane.session})).headers
+    answer = await late.connect("jane", **{"StompX-Auth-Session-ID": jane.session})
+    assert answer.headers["recovered"] == "lost"
 
 
 async def test_a_reload_is_not_seen_and_a_real_leave_is_seen_once(connect: Connect, core: Core, reaper: Reaper) -> None:

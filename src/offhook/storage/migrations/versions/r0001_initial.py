@@ -99,6 +99,7 @@ def _create_sessions() -> None:
         sa.Column("end_reason", sa.String),
         sa.Column("resumes", sa.Integer, nullable=False),
         sa.Column("positions", _json, nullable=False),
+        sa.Column("epoch", sa.String, nullable=False),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_sessions_user_name", "sessions", ["application_id", "user_name"])
