@@ -35,6 +35,9 @@ class RecordingOutlet:
     def deliver(self, publication: Publication) -> None:
         """Events do not matter here."""
 
+    async def ready(self) -> None:
+        """Everything is taken at once."""
+
     def ended(self, reason: EndReason, text: str) -> None:
         self.ends.append((reason, text))
 

@@ -43,17 +43,22 @@ class Subscriptions(dict[str, Subscription]):
     Is a dictionary because every event of every session looks into it.
     """
 
-    __slots__ = ("count",)
+    __slots__ = ("_keys",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
+        self._keys: dict[str, str] = {}
+
+    @property
+    def count(self) -> int:
+        """How many there are, stand-ins included."""
+        return len(self._keys)
 
     def add(self, key: str, subscription: Subscription) -> None:
         """Adds one; a live one of the same id is replaced."""
-        if self.count:
+        if subscription.id in self._keys:
             self.remove(subscription.id)
-        self.count += 1
+        self._keys[subscription.id] = key
         first = self.get(key)
         if first is None:
             self[key] = subscription
@@ -64,22 +69,20 @@ class Subscriptions(dict[str, Subscription]):
 
     def remove(self, subscription_id: str) -> bool:
         """Removes the subscription with this id, letting a stand-in take its place. Returns whether there was one."""
-        for key, first in self.items():
-            previous: Subscription | None = None
-            current: Subscription | None = first
-            while current is not None and current.id != subscription_id:
-                previous, current = current, current.standby
-            if current is None:
-                continue
-            self.count -= 1
-            if previous is not None:
-                previous.standby = current.standby
-            elif current.standby is not None:
-                self[key] = current.standby
-            else:
-                del self[key]
-            return True
-        return False
+        key = self._keys.pop(subscription_id, None)
+        if key is None:
+            return False
+        previous: Subscription | None = None
+        current = self[key]
+        while current.id != subscription_id and current.standby is not None:
+            previous, current = current, current.standby
+        if previous is not None:
+            previous.standby = current.standby
+        elif current.standby is not None:
+            self[key] = current.standby
+        else:
+            del self[key]
+        return True
 
     def any_but(self, key: str) -> Subscription | None:
         """Some subscription to something else, or None."""

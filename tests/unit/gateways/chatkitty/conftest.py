@@ -207,8 +207,18 @@ async def gateway(core: Core) -> AsyncIterator[Gateway]:
 def connect(gateway: Gateway) -> Connect:
     """Makes clients, of the default application unless told otherwise."""
 
-    def make(api_key: str = "key-default", **limits: object) -> Client:
-        changed = replace(gateway, limits=replace(gateway.limits, **limits)) if limits else gateway
+    def make(
+        api_key: str = "key-default",
+        *,
+        connect_timeout: float = gateway.limits.connect_timeout,
+        max_waiting: int = gateway.limits.max_waiting,
+        frames: Rate = gateway.limits.frames,
+        requests: Rate = gateway.limits.requests,
+    ) -> Client:
+        limits = replace(
+            gateway.limits, connect_timeout=connect_timeout, max_waiting=max_waiting, frames=frames, requests=requests
+        )
+        changed = replace(gateway, limits=limits)
         return Client(Connection(changed, Opening(api_key, "127.0.0.1", False, BASE_URL)))
 
     return make

@@ -32,7 +32,8 @@ async def act(client: Client, destination: str, body: object = None, receipt: st
 async def test_updating_the_current_user(connect: Connect) -> None:
     jane, witness = await connect().bootstrap("jane"), await connect().bootstrap("john")
     twin = await connect().bootstrap("jane")
-    jane.skip(), witness.skip()
+    jane.skip()
+    witness.skip()
     changed = {**jane.user, "displayName": "Jane Doe", "properties": {"a": [1, None]}, "name": "ignored", "id": 99}
     event = await act(jane, jane.action("update"), changed)
     assert event["type"] == "user.self.updated"
