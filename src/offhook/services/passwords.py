@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import secrets
 import sys
@@ -59,8 +60,7 @@ class Passwords:
     ) -> None:
         self._hasher = hasher or default_hasher()
         self._max_waiting = max_waiting
-        # Verified in place of a missing hash, so that an unknown user is as slow to refuse as a known one.
-        self._dummy = self._hasher.hash(secrets.token_urlsafe(16))
+        self._dummy = _unmatchable(self._hasher)
         self._pool = ThreadPoolExecutor(workers, "offhook-passwords", initializer=_step_back)
         self._workers = workers
         self._under_way: set[asyncio.Future[Any]] = set()
@@ -133,6 +133,18 @@ class Passwords:
         if self._under_way:
             await asyncio.wait(self._under_way)
         self._pool.shutdown()
+
+
+def _unmatchable(hasher: PasswordHasher) -> str:
+    """What is verified in place of a missing hash, so that an unknown user is as slow to refuse as a known one.
+
+    It looks like a hash with the hasher's costs, of a password that nobody knows.
+    """
+    salt, digest = (
+        base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (hasher.salt_len, hasher.hash_len)
+    )
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v=19${costs}${salt}${digest}"
 
 
 def _fits(password: str) -> bool:
