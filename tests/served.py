@@ -15,7 +15,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
 from offhook.app import Core, Server, open_core
-from offhook.functions.registry import Registry
 from offhook.protocols import stomp
 from offhook.settings import Settings
 
@@ -172,17 +171,16 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def served(data_dir: Path, registry: Registry | None = None, **settings: object) -> AsyncIterator[Site]:
+async def served(data_dir: Path, **settings: object) -> AsyncIterator[Site]:
     """Runs a server with the application ``default``, whose key is API_KEY.
 
     Args:
         data_dir: its data folder.
-        registry: the applications' functions.
         settings: further settings by name.
     """
     given: dict[str, object] = {"port": 0, "durability": "normal", "drain_seconds": 0.0, **settings}
     made = Settings(data_dir=data_dir, **given)  # type: ignore[arg-type]
-    async with open_core(made, registry) as core:
+    async with open_core(made) as core:
         await core.applications.create("default", domain="example.com", api_key=API_KEY)
         server = Server(core)
         endpoints = await server.start()

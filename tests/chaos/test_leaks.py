@@ -18,13 +18,13 @@ from tests.support import ServerProcess
 from offhook.bench import wire
 from offhook.bench.measure import open_files, resident_bytes
 
-WARM_UP, ROUNDS = 2, 4
+WARM_UP, ROUNDS = 4, 4
 EACH = 150
 """Connections of each kind in a round."""
 AT_ONCE = 150
 PEOPLE = 100
 """Usernames; the same all the time, so that what the server knows of its users does not grow."""
-MAX_GROWTH = 700
+MAX_GROWTH = 500
 """Bytes that may stay for each connection: caches and heap fragments, while a leaked connection is some kilobytes."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes close() reset the connection."""

@@ -155,11 +155,10 @@ async def test_those_who_shake_hands_slowly_are_dropped_and_hold_nobody_up(tmp_p
 
 
 async def test_those_who_connect_and_say_nothing_are_sent_away(tmp_path: Path) -> None:
-    async with served(tmp_path, connect_timeout=0.3) as site:
-        async with site.client() as silent, site.client() as beating:
-            await beating.socket.send("\n")
-            assert await silent.closing() == 4003
-            assert await beating.closing() == 4003
+    async with served(tmp_path, connect_timeout=0.3) as site, site.client() as silent, site.client() as beating:
+        await beating.socket.send("\n")
+        assert await silent.closing() == 4003
+        assert await beating.closing() == 4003
 
 
 async def test_connections_are_limited_in_all(tmp_path: Path) -> None:
@@ -172,7 +171,7 @@ async def test_connections_are_limited_in_all(tmp_path: Path) -> None:
 
 
 async def test_connections_are_limited_by_address(tmp_path: Path) -> None:
-    settings = {"max_connections_per_address": 2, "trusted_proxies": ("127.0.0.1",)}
+    settings: dict[str, object] = {"max_connections_per_address": 2, "trusted_proxies": ("127.0.0.1",)}
     async with served(tmp_path, **settings) as site:
 
         async def enter(address: str) -> int:

@@ -77,21 +77,20 @@ async def last_reason(site: Site, session_id: int) -> str:
 
 @pytest.mark.parametrize("size", [9000, 200_000])
 async def test_messages_are_bounded_whole_and_in_parts(tmp_path: Path, size: int) -> None:
-    async with served(tmp_path, max_frame=8192) as site:
-        async with site.client("witness") as witness:
-            async with site.client("jane") as client:
-                await client.socket.send("x" * size)
-                assert await client.closing() == 1009
-            async with site.client("jane") as client:
-                await client.socket.send(["x" * 1000] * (size // 1000))
-                assert await client.closing() == 1009
-            async with site.client("jane") as client:
-                # Many small messages that together are one endless STOMP frame.
-                await client.socket.send("SEND\ndestination:/x\n\n")
-                for _ in range(size // 1000):
-                    await client.socket.send("x" * 1000)
-                assert await client.closing() == 1009
-            assert (await witness.relay(USER))["name"] == "witness"
+    async with served(tmp_path, max_frame=8192) as site, site.client("witness") as witness:
+        async with site.client("jane") as client:
+            await client.socket.send("x" * size)
+            assert await client.closing() == 1009
+        async with site.client("jane") as client:
+            await client.socket.send(["x" * 1000] * (size // 1000))
+            assert await client.closing() == 1009
+        async with site.client("jane") as client:
+            # Many small messages that together are one endless STOMP frame.
+            await client.socket.send("SEND\ndestination:/x\n\n")
+            for _ in range(size // 1000):
+                await client.socket.send("x" * 1000)
+            assert await client.closing() == 1009
+        assert (await witness.relay(USER))["name"] == "witness"
 
 
 async def test_request_bodies_are_bounded_one_by_one(tmp_path: Path) -> None:
@@ -103,12 +102,12 @@ async def test_request_bodies_are_bounded_one_by_one(tmp_path: Path) -> None:
 
 
 async def test_frames_are_limited_in_rate_for_each_connection(tmp_path: Path) -> None:
-    async with served(tmp_path, frame_rate=1.0, frame_burst=50) as site:
-        async with site.client("witness") as witness, site.client("jane") as client:
-            await client.socket.send(stomp.encode("ACK", {"id": "a-1"}) * 100, text=True)
-            assert json.loads((await client.frame("ERROR")).body)["error"] == "RateLimitedError"
-            assert await client.closing() == 4005
-            assert (await witness.relay(USER))["name"] == "witness"
+    limits = {"frame_rate": 1.0, "frame_burst": 50}
+    async with served(tmp_path, **limits) as site, site.client("witness") as witness, site.client("jane") as client:
+        await client.socket.send(stomp.encode("ACK", {"id": "a-1"}) * 100, text=True)
+        assert json.loads((await client.frame("ERROR")).body)["error"] == "RateLimitedError"
+        assert await client.closing() == 4005
+        assert (await witness.relay(USER))["name"] == "witness"
 
 
 async def test_requests_are_limited_in_rate_and_refused_one_by_one(tmp_path: Path) -> None:
@@ -186,13 +185,13 @@ async def test_a_peer_that_answers_no_ping_is_dropped_and_a_quiet_one_is_not(tmp
 
 
 async def test_frames_that_wait_do_not_pile_up(tmp_path: Path) -> None:
-    async with served(tmp_path, request_rate=10_000.0, request_burst=10_000, frame_burst=10_000) as site:
-        async with site.client("jane") as client:
-            count = 3000
-            ask = {"destination": "/application/v1/user/contacts.count.relay"}
-            for number in range(count):
-                await client.send("SUBSCRIBE", {**ask, "id": f"{number}"})
-            (connection,) = site.server._chatkitty.connections()
-            order = [(await client.frame("MESSAGE")).headers["subscription"] for _ in range(count)]
-            assert order == [f"{number}" for number in range(count)]
-            await until(lambda: not connection._waiting)
+    limits = {"request_rate": 10_000.0, "request_burst": 10_000, "frame_burst": 10_000}
+    async with served(tmp_path, **limits) as site, site.client("jane") as client:
+        count = 3000
+        ask = {"destination": "/application/v1/user/contacts.count.relay"}
+        for number in range(count):
+            await client.send("SUBSCRIBE", {**ask, "id": f"{number}"})
+        (connection,) = site.server._chatkitty.connections()
+        order = [(await client.frame("MESSAGE")).headers["subscription"] for _ in range(count)]
+        assert order == [f"{number}" for number in range(count)]
+        await until(lambda: not connection._waiting)

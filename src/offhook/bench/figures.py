@@ -137,14 +137,16 @@ async def relay_latency(server: RunningServer, seeded: Seeded, sizes: Sizes) -> 
     (session,) = await open_sessions(target, seeded.guests[:1])
     relays = _Relays(session)
     peace = [await relays.ask() for _ in range(300)]
-    logins = asyncio.create_task(
-        open_sessions(target, seeded.members[: sizes.logins], concurrency=sizes.logins, password=PASSWORD)
-    )
-    busy = []
-    while not logins.done():
-        busy.append(await relays.ask())
-        await asyncio.sleep(0.002)
-    await close_sessions([session, *await logins])
+    busy: list[float] = []
+    for _ in range(sizes.rounds):
+        logins = asyncio.create_task(
+            open_sessions(target, seeded.members[: sizes.logins], concurrency=sizes.logins, password=PASSWORD)
+        )
+        while not logins.done():
+            busy.append(await relays.ask())
+            await asyncio.sleep(0.002)
+        await _closed(server, await logins)
+    await close_sessions([session])
     return percentile(peace, 0.99), percentile(busy, 0.99), len(busy)
 
 

@@ -31,6 +31,9 @@ class Outlet:
     def deliver(self, publication: Publication) -> None:
         self.heard.append(publication)
 
+    async def ready(self) -> None:
+        """It keeps whatever it gets."""
+
     def ended(self, reason: EndReason, text: str) -> None:
         self.ends.append((reason, text))
 

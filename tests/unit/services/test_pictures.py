@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,8 +15,8 @@ from tests.unit.services.support import start
 from offhook.app import Core
 from offhook.domain.accounts import Application
 from offhook.domain.events import UserUpdated
-from offhook.errors import InvalidInput, NotFound, TooLarge
-from offhook.services.pictures import CONTENT_TYPES, PictureService, generated, picture_kind
+from offhook.errors import AccessDenied, InvalidInput, NotFound, RateLimited, TooLarge
+from offhook.services.pictures import CONTENT_TYPES, UPLOADS, PictureService, generated, picture_kind
 from offhook.storage.blobs import DiskBlobs
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
@@ -36,7 +37,9 @@ async def test_pictures_are_known_by_their_first_bytes(
     assert picture_kind(data) == kind
     user = await core.users.create(application, "jane")
     changed = await core.pictures.upload(application, user.id, data)
-    assert changed.picture == f"/v1/files/{hashlib.sha256(data).hexdigest()}.{kind}"
+    # Nobody can tell the name from the content, so nobody finds out who else has the same picture.
+    assert changed.picture is not None and re.fullmatch(rf"/v1/files/[0-9a-f]{{64}}\.{kind}", changed.picture)
+    assert hashlib.sha256(data).hexdigest() not in changed.picture
     assert await core.pictures.stored(changed.picture.rpartition("/")[2]) == (data, CONTENT_TYPES[kind])
 
 
@@ -69,6 +72,22 @@ async def test_the_limit_is_exact(core: Core, application: Application, tmp_path
         await pictures.upload(application, user.id, PNG + b"x")
 
 
+async def test_a_user_uploads_only_so_many(core: Core, application: Application) -> None:
+    jane, john = [await core.users.create(application, name) for name in ("jane", "john")]
+    for _ in range(UPLOADS.burst):
+        await core.pictures.upload(application, jane.id, PNG)
+    with pytest.raises(RateLimited):
+        await core.pictures.upload(application, jane.id, PNG)
+    await core.pictures.upload(application, john.id, PNG)
+    with pytest.raises(NotFound):
+        await core.pictures.upload(application, 999, PNG)
+    await core.users.set_enabled(application, "john", False)
+    with pytest.raises(AccessDenied):
+        await core.pictures.upload(application, john.id, PNG)
+    stored = [path for path in (core.settings.data_dir / "files").rglob("*") if path.is_file()]
+    assert len(stored) == UPLOADS.burst + 1
+
+
 async def test_everybody_hears_of_a_new_picture(core: Core, application: Application) -> None:
     jane, witness = await start(core, "jane"), await start(core, "john")
     jane.outlet.heard.clear()
@@ -76,8 +95,6 @@ async def test_everybody_hears_of_a_new_picture(core: Core, application: Applica
     for stay in (jane, witness):
         assert {event.user.picture for event in stay.outlet.events} == {changed.picture}
         assert {type(event) for event in stay.outlet.events} == {UserUpdated}
-    with pytest.raises(NotFound):
-        await core.pictures.upload(application, 999, PNG)
 
 
 def drawn(name: str) -> ElementTree.Element:

@@ -15,7 +15,14 @@ from typing import ClassVar, TypeVar
 
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from tests.contract.systems import ManualClock
 from tests.unit.services.support import CLIENT, Outlet, Stay, until
 

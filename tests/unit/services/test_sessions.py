@@ -190,7 +190,6 @@ async def test_a_newer_connection_voids_what_the_older_says(core: Core) -> None:
     assert not new.outlet.drops and not new.outlet.ends
 
 
-@pytest.mark.xfail(strict=True, reason="the connection to fence off is looked up before the resumption is stored")
 async def test_of_two_who_resume_at_once_one_connection_is_left(core: Core) -> None:
     stay = await start(core, "jane")
     await lose(core, stay)

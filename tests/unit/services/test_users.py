@@ -27,16 +27,16 @@ async def test_names_that_are_none(core: Core, application: Application, name: s
     assert await core.users.count(application, UserFilter()) == 0
 
 
-@pytest.mark.parametrize("name", ["jane:doe", "jane@example.com", "日本", "x" * 255, "<b>", "a/b", "%2f", "' OR 1=1 --"])
+@pytest.mark.parametrize(
+    "name", ["jane:doe", "jane@example.com", "日本", "x" * 255, "<b>", "a/b", "%2f", "' OR 1=1 --"]
+)
 async def test_any_other_name_is_welcome(core: Core, application: Application, name: str) -> None:
     made = await core.users.create(application, name)
     assert (await core.users.by_name(application, name)).id == made.id
 
 
 async def test_of_many_who_want_a_name_one_gets_it(core: Core, application: Application) -> None:
-    results = await asyncio.gather(
-        *(core.users.create(application, "jane") for _ in range(8)), return_exceptions=True
-    )
+    results = await asyncio.gather(*(core.users.create(application, "jane") for _ in range(8)), return_exceptions=True)
     assert sum(isinstance(result, Conflict) for result in results) == 7
     other, _ = await core.applications.create("other")
     assert (await core.users.create(other, "jane")).application_id == other.id
@@ -56,9 +56,7 @@ async def test_of_many_who_want_a_name_one_gets_it(core: Core, application: Appl
         (UserChanges(properties={"x": float("nan")}), "properties"),
     ],
 )
-async def test_changes_that_cannot_be(
-    core: Core, application: Application, changes: UserChanges, field: str
-) -> None:
+async def test_changes_that_cannot_be(core: Core, application: Application, changes: UserChanges, field: str) -> None:
     stay = await start(core, "jane")
     with pytest.raises(InvalidInput) as caught:
         await core.users.change(application, stay.live.user_id, changes)

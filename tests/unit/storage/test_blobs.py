@@ -56,6 +56,16 @@ async def test_what_is_stored_under_a_name_never_changes(tmp_path: Path) -> None
     assert await blobs.get(NAME) == b"first"
 
 
+async def test_what_was_deleted_is_gone_and_may_be_deleted_again(tmp_path: Path) -> None:
+    blobs = DiskBlobs(tmp_path)
+    await blobs.put(NAME, b"x")
+    for _ in range(2):
+        await blobs.delete(NAME)
+        assert await blobs.get(NAME) is None
+    with pytest.raises(InvalidInput):
+        await blobs.delete("../secret.key")
+
+
 async def test_many_at_once(tmp_path: Path) -> None:
     blobs = DiskBlobs(tmp_path)
     others = [f"{number:032x}.gif" for number in range(10)]

@@ -13,20 +13,20 @@ from collections.abc import Callable, Coroutine
 
 import structlog
 
-from offhook.codes import CLOSINGS, ENDINGS, CloseReason, EndReason
+from offhook.codes import CloseReason, EndReason
 from offhook.domain.events import Origin, Topic
 from offhook.domain.limits import Bucket
-from offhook.errors import AccessDenied, NotFound, OffhookError, RateLimited, TooLarge, Unavailable
+from offhook.errors import NotFound, OffhookError, RateLimited, TooLarge
 from offhook.gateways.chatkitty import actions, relays
 from offhook.gateways.chatkitty.background import in_background
 from offhook.gateways.chatkitty.connect import HEART_BEAT_MS, abandon, connected, open_session
-from offhook.gateways.chatkitty.errors import as_offhook_error, error_body, refusal_body
-from offhook.gateways.chatkitty.events import encode_answer, encode_event, parse_ack
+from offhook.gateways.chatkitty.errors import as_offhook_error
+from offhook.gateways.chatkitty.events import parse_ack
 from offhook.gateways.chatkitty.gateway import Gateway, Opening
+from offhook.gateways.chatkitty.outgoing import ERRORS, Outgoing, ProtocolError
 from offhook.gateways.chatkitty.resources import relay_body
-from offhook.gateways.chatkitty.subscriptions import Subscription, Subscriptions
+from offhook.gateways.chatkitty.subscriptions import Subscription
 from offhook.gateways.chatkitty.transactions import TransactionError, Transactions
-from offhook.ports import Publication
 from offhook.protocols import stomp
 from offhook.protocols.chatkitty import destinations
 from offhook.server.timers import Timer
@@ -39,36 +39,25 @@ MIN_TOLERANCE = 75.0
 """Seconds of a client's silence that are always suffered: browsers let the timers of hidden pages run once a minute."""
 RELEASE_AFTER = 5.0
 """Seconds after which a client gets its events although it has not subscribed to all topics that have any."""
-CONGESTION_LOOK = 0.01
-"""Seconds between two looks whether a client that gets what it missed has caught up."""
 GOODBYE_AFTER = 5.0
 """Seconds that a client has to close the connection itself after its DISCONNECT was answered."""
 EVENT_TOPICS = frozenset({"self", "contacts", "users"})
 """The topics that have events; clients subscribe to them in one go, the last of these last."""
-ERRORS = "errors"
 
 log = structlog.get_logger(__name__)
 
 
-class Connection:
-    """Handles one connection. Is the handler of its socket and the outlet of its session."""
+class Connection(Outgoing):
+    """Handles one connection. Is the handler of its socket and, by what it inherits, the outlet of its session."""
 
     __slots__ = (
-        "_base_url",
         "_beats",
         "_connected_at",
         "_decoder",
         "_frames",
-        "_gateway",
         "_heard_at",
-        "_live",
         "_opening",
-        "_owed",
-        "_replies",
         "_requests",
-        "_sent_at",
-        "_socket",
-        "_subscriptions",
         "_task",
         "_timer",
         "_tolerance",
@@ -79,26 +68,20 @@ class Connection:
     )
 
     def __init__(self, gateway: Gateway, opening: Opening) -> None:
-        self._gateway = gateway
+        super().__init__(gateway, opening.base_url)
         self._opening: Opening | None = opening
-        self._base_url = opening.base_url
         self._decoder = stomp.Decoder(gateway.stomp_limits)
-        self._subscriptions = Subscriptions()
-        self._socket: Socket | None = None
-        self._live: LiveSession | None = None
         self._topics: tuple[Topic, Topic] | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[stomp.Frame] | None = None
         self._waiting_bytes = 0
-        self._owed = 0
         self._transactions: Transactions | None = None
         now = gateway.timers.now
         self._frames = Bucket(gateway.limits.frames, now)
         self._requests = Bucket(gateway.limits.requests, now)
-        self._heard_at = self._sent_at = self._connected_at = now
+        self._heard_at = self._connected_at = now
         self._tolerance = 0.0
         self._beats = False
-        self._replies = 0
         self._timer = Timer(self._on_timer)
 
     # --- the socket's side ------------------------------------------------------------------------------------------
@@ -153,57 +136,6 @@ class Connection:
         live, self._live = self._live, None
         if live is not None:
             in_background(self._gateway.sessions.suspend(live, reason, detail))
-
-    # --- the session's side -----------------------------------------------------------------------------------------
-
-    def deliver(self, publication: Publication) -> None:
-        """Sends an event to the subscriptions that want it."""
-        socket = self._socket
-        if socket is None:
-            return
-        messages = publication.encoded.get(self._base_url)
-        if messages is None:
-            messages = encode_event(publication, self._base_url)
-        fallback = None
-        origin = publication.origin
-        if origin is not None and self._live is not None and origin.session_id == self._live.id:
-            messages = encode_answer(publication, self._base_url)
-            # The client waits for its answer on whatever topic it has.
-            fallback = self._subscriptions.any_but(ERRORS)
-        for key, message in messages:
-            subscription = self._subscriptions.get(key, fallback)
-            if subscription is not None:
-                socket.send(subscription.prefix or subscription.make_prefix(), message)
-                if subscription.acks:
-                    self._owed += 1
-                else:
-                    self._seen(publication.topic, publication.position.offset)
-
-    async def ready(self) -> None:
-        """Waits until the client has taken most of what was sent, or is gone."""
-        # What was sent in this tick is written at its end.
-        await asyncio.sleep(0)
-        socket = self._socket
-        while socket is not None and socket.congested:
-            await asyncio.sleep(CONGESTION_LOOK)
-            socket = self._socket
-
-    def ended(self, reason: EndReason, text: str) -> None:
-        """The session has ended: the client is told so that it stays away."""
-        self._live = None
-        ending = ENDINGS[reason]
-        self._fail(AccessDenied(text or ending.text), CloseReason.SESSION_ENDED, ending.websocket)
-
-    def drop(self, reason: CloseReason) -> None:
-        """Closes the connection without a word: the session goes on elsewhere."""
-        self._live = None
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            socket.close(reason)
-
-    def goodbye(self) -> None:
-        """The server restarts: the client is told to come back, and its session waits for it."""
-        self._fail(Unavailable(CLOSINGS[CloseReason.DRAINING].text), CloseReason.DRAINING)
 
     # --- frames -----------------------------------------------------------------------------------------------------
 
@@ -437,68 +369,11 @@ class Connection:
         else:
             self._receipt(frame)
 
-    # --- answers ----------------------------------------------------------------------------------------------------
-
-    def _send(self, frame: bytes) -> None:
-        if self._socket is not None:
-            self._socket.send(frame)
-            self._gateway.metrics.frames_out += 1
-            self._sent_at = self._gateway.timers.now
-
-    def _reply(self, subscription_id: str, destination: str, body: bytes) -> None:
-        self._replies += 1
-        prefix = stomp.message_prefix(subscription_id, destination)
-        self._send(prefix + stomp.message_tail(f"r-{self._replies}", body))
-
-    def _receipt(self, frame: stomp.Frame) -> None:
-        receipt = frame.headers.get("receipt")
-        if receipt is not None:
-            self._send(stomp.encode_receipt(receipt))
-
-    def _report(self, error: OffhookError, header: str, value: str | None) -> None:
-        """Puts an error on the error queue. Without a correlation it would fail all of a client's requests."""
-        self._gateway.metrics.errors.add(error.code)
-        queue = self._subscriptions.get(ERRORS)
-        if queue is not None and value is not None:
-            self._replies += 1
-            body = error_body(error)
-            self._send(
-                (queue.prefix or queue.make_prefix())
-                + stomp.message_tail(f"e-{self._replies}", body, extra={header: value})
-            )
-
     def _may_request(self, header: str, value: str | None) -> bool:
         wait = self._requests.take(self._gateway.limits.requests, self._gateway.timers.now)
         if wait > 0:
             self._report(RateLimited("Too many requests", wait), header, value)
         return wait == 0
-
-    def _fail(self, error: OffhookError, reason: CloseReason, code: int | None = None) -> None:
-        """Tells the client with an ERROR, and closes."""
-        self._close_with(stomp.encode_error(error.message, error_body(error)), reason, code)
-
-    def _refuse(self, error: OffhookError) -> None:
-        self._gateway.metrics.errors.add(error.code)
-        reason = CloseReason.OVERLOADED if error.retryable else CloseReason.ACCESS_DENIED
-        self._close_with(stomp.encode_error(error.message, refusal_body(error)), reason)
-
-    def _fail_protocol(
-        self,
-        message: str,
-        receipt: str | None,
-        reason: CloseReason | None = None,
-        extra: dict[str, str] | None = None,
-    ) -> None:
-        body = error_body(TooLarge(message, 0) if reason is CloseReason.TOO_LARGE else _ProtocolError(message))
-        self._close_with(stomp.encode_error(message, body, receipt, extra), reason or CloseReason.PROTOCOL_ERROR)
-
-    def _close_with(self, frame: bytes, reason: CloseReason, code: int | None = None) -> None:
-        """Sends the last frame. From here on nothing is taken from the client, and nothing counts as sent to it."""
-        self._send(frame)
-        socket, self._socket = self._socket, None
-        self._waiting = None
-        if socket is not None:
-            socket.close(reason, None, code)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -511,12 +386,12 @@ class Connection:
             if self._task is not None:
                 timers.schedule(self._timer, self._gateway.limits.connect_timeout)
             elif self._opening is not None:
-                self._fail(_ProtocolError("There was no CONNECT in time"), CloseReason.CONNECT_TIMEOUT)
+                self._fail(ProtocolError("There was no CONNECT in time"), CloseReason.CONNECT_TIMEOUT)
             else:
                 socket.close(CloseReason.PEER_CLOSED)
             return
         if self._tolerance and now - self._heard_at > self._tolerance:
-            self._fail(_ProtocolError("There was no heart-beat in time"), CloseReason.HEARTBEAT_TIMEOUT)
+            self._fail(ProtocolError("There was no heart-beat in time"), CloseReason.HEARTBEAT_TIMEOUT)
             return
         if self._live.held and now - self._connected_at >= RELEASE_AFTER:
             self._release()
@@ -544,18 +419,6 @@ class Connection:
         except Exception:
             # It stays held, and the timer tries again.
             log.exception("release_failed", session=live.id)
-
-    def _seen(self, topic: Topic, offset: int) -> None:
-        live = self._live
-        if live is not None and offset > live.acked.get(topic, 0):
-            live.acked[topic] = offset
-            self._gateway.reaper.acked(live)
-
-
-class _ProtocolError(OffhookError):
-    """The client broke the protocol; the same frame would fail again."""
-
-    code = "invalid_input"
 
 
 def _committed(connection: Connection, frame: stomp.Frame) -> None:

@@ -144,7 +144,7 @@ async def test_a_host_that_is_none_is_not_repeated(tmp_path: Path) -> None:
 
 
 async def test_a_public_url_wins_over_what_requests_say(tmp_path: Path) -> None:
-    settings = {"public_url": "https://chat.example.test/base", "trusted_proxies": ("127.0.0.1",)}
+    settings: dict[str, object] = {"public_url": "https://chat.example.test/base", "trusted_proxies": ("127.0.0.1",)}
     async with served(tmp_path, **settings) as site, site.client("jane") as client:
         assert client.user["displayPictureUrl"] == "https://chat.example.test/base/v1/picture/jane"
         streams = client.user["_streams"]

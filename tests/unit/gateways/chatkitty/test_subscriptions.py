@@ -30,7 +30,9 @@ def test_agrees_with_a_list(steps: list[tuple[bool, str, str]]) -> None:
             expected = next((name for name, its in model.items() if its == one), None)
             found = real.get(one)
             assert (found.id if found is not None else None) == expected
-        assert (real.any() is not None) is bool(model)
+            other = real.any_but(one)
+            assert (other is not None) is any(its != one for its in model.values())
+            assert other is None or model[other.id] != one
         assert real.have(frozenset(model.values()))
         assert not real.have(frozenset({*model.values(), "missing"}))
 
