@@ -33,7 +33,7 @@ class Sizes:
     """
 
     sessions: int = 3000
-    rounds: int = 3
+    rounds: int = 5
     receivers: int = 1000
     events: int = 100
     idle: int = 10_000
@@ -41,7 +41,7 @@ class Sizes:
     logins: int = 50
 
 
-QUICK = Sizes(sessions=600, events=30, receivers=1000, idle=2000, idle_tls=500)
+QUICK = Sizes(sessions=600, rounds=3, events=30, receivers=1000, idle=2000, idle_tls=500)
 
 
 async def session_start(server: RunningServer, seeded: Seeded, sizes: Sizes, tls: bool = False) -> float:

@@ -119,6 +119,7 @@ class XhrSession:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._closing: tuple[CloseReason, str] | None = None
+        self._told = False
         self._done = False
         self._timer = Timer(self._on_timer)
 
@@ -183,7 +184,7 @@ class XhrSession:
     def detach(self) -> None:
         """That request is over."""
         self.receiving = False
-        if self._closing is not None and not self._waiting:
+        if self._told:
             self._finish()
         elif not self._done:
             self._timers.schedule(self._timer, DISCONNECT_AFTER)
@@ -202,6 +203,7 @@ class XhrSession:
             self._waiting.clear()
             self.size = 0
             return sockjs.encode_messages(messages)
+        self._told = self.ended is not None
         return self.ended or sockjs.HEARTBEAT
 
     def _on_timer(self) -> None:
