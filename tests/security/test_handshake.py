@@ -36,8 +36,6 @@ HEAD = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
 
-NOT_LOOKED_AT = pytest.mark.xfail(strict=True, reason="RFC 6455, 4.2.1: the HTTP version and Host are not looked at")
-
 
 async def upgrade(site: Site, path: str = "/rtm/websocket", origin: str | None = None) -> int:
     """The status that answers an upgrade; 101 if it is granted."""
@@ -82,7 +80,6 @@ async def test_what_is_answered_to_strangers_they_cannot_read(tmp_path: Path) ->
             assert response.headers["access-control-allow-origin"] == ALLOWED[0]
 
 
-@pytest.mark.xfail(strict=True, reason="the origin of SockJS requests decides on CORS headers only")
 async def test_strangers_open_no_session_over_requests(tmp_path: Path) -> None:
     async with served(tmp_path, allowed_origins=ALLOWED) as site:
         url = f"{site.url}/rtm/000/session/xhr"
@@ -101,8 +98,8 @@ async def test_strangers_open_no_session_over_requests(tmp_path: Path) -> None:
         ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "", 400),
         ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8", 426),
         ("GET ", "POST ", 405),
-        pytest.param("HTTP/1.1", "HTTP/1.0", 400, marks=NOT_LOOKED_AT),
-        pytest.param("Host: x\r\n", "", 400, marks=NOT_LOOKED_AT),
+        ("HTTP/1.1", "HTTP/1.0", 400),
+        ("Host: x\r\n", "", 400),
     ],
 )
 async def test_upgrades_that_are_none(tmp_path: Path, old: str, new: str, status: int) -> None:
@@ -191,6 +188,16 @@ async def test_connections_are_limited_by_address(tmp_path: Path) -> None:
             socket.abort(CloseReason.PEER_LOST)
         await until(lambda: len(site.server._websockets) == 0)
         assert await enter("203.0.113.1") == 101
+
+
+async def test_sessions_over_requests_are_limited_by_address(tmp_path: Path) -> None:
+    settings: dict[str, object] = {"max_connections_per_address": 3}
+    async with served(tmp_path, **settings) as site:
+        statuses = [
+            (await site.http.post(f"{site.url}/rtm/000/{number}/xhr", params={"api-key": API_KEY})).status_code
+            for number in range(5)
+        ]
+        assert statuses.count(503) >= 2
 
 
 async def test_refused_starts_cost_the_guesser_and_nobody_else(tmp_path: Path) -> None:

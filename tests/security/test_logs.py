@@ -180,7 +180,6 @@ def test_nobody_writes_lines_of_the_log(process: ServerProcess) -> None:
     assert b"\x1b" not in raw and b"\x07" not in raw and b"\r" not in raw and "\u2028".encode() not in raw
 
 
-@pytest.mark.xfail(strict=True, reason="a client's StompX-User-Agent is kept and shown with its control characters")
 def test_nobody_writes_to_the_operators_terminal(process: ServerProcess) -> None:
     process.start()
     try:

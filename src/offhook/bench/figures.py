@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -198,12 +199,11 @@ class _Relays:
 
     async def ask(self) -> float:
         """Asks the next relay. Returns the seconds until its answer."""
-        loop = asyncio.get_running_loop()
-        self._answered = loop.create_future()
-        began = loop.time()
+        self._answered = asyncio.get_running_loop().create_future()
+        began = time.perf_counter()  # the loop's own clock counts milliseconds
         self._session.write(wire.subscribe(f"relay-{next(self._numbers)}", wire.relay(next(self._kinds))))
         await asyncio.wait_for(self._answered, 10)
-        return loop.time() - began
+        return time.perf_counter() - began
 
     def _heard(self, frame: bytes) -> None:
         if b"\nsubscription:relay-" in frame and self._answered is not None and not self._answered.done():

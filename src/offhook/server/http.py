@@ -199,6 +199,9 @@ class HttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Hands the connection over to the WebSocket protocol, and stays behind for its end only."""
         gate, address = self._gate, self._address
+        if self.scope["http_version"] != "1.1":
+            self._fail(400)
+            return
         if address is None:
             address = self._client_address()
             refusal = gate.admission.enter_from(address)

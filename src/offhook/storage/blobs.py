@@ -60,7 +60,8 @@ class DiskBlobs:
 def _write(path: Path, data: bytes) -> None:
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.parent.mkdir(exist_ok=True, mode=0o700)
+    path.parent.mkdir(exist_ok=True, mode=0o700)
     # Renamed into place when it is whole and on the disk: a reader or a crash never meets half a file.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

@@ -66,9 +66,12 @@ def test_a_request() -> None:
 
 
 def test_the_least_request() -> None:
-    found = parse_request(request(changes={"Host": None}))
-    assert (found.path, found.query, found.host, found.origin) == ("/rtm", "", None, None)
+    found = parse_request(request())
+    assert (found.path, found.query, found.origin) == ("/rtm", "", None)
     assert (found.subprotocols, found.user_agent, found.forwarded) == ((), None, None)
+    with pytest.raises(HandshakeError) as caught:
+        parse_request(request(changes={"Host": None}))
+    assert caught.value.status == 400
 
 
 @pytest.mark.parametrize("upgrade", ["WebSocket", "h2c, websocket"])

@@ -85,7 +85,16 @@ async def test_a_user_uploads_only_so_many(core: Core, application: Application)
     with pytest.raises(AccessDenied):
         await core.pictures.upload(application, john.id, PNG)
     stored = [path for path in (core.settings.data_dir / "files").rglob("*") if path.is_file()]
-    assert len(stored) == UPLOADS.burst + 1
+    # One for each of them: a picture that was replaced is not kept.
+    assert len(stored) == 2
+
+
+async def test_a_deleted_users_picture_is_deleted(core: Core, application: Application) -> None:
+    user = await core.users.create(application, "jane")
+    picture = (await core.pictures.upload(application, user.id, PNG)).picture
+    assert picture is not None and await core.pictures.stored(picture.rpartition("/")[2]) is not None
+    await core.users.delete(application, user.id)
+    assert await core.pictures.stored(picture.rpartition("/")[2]) is None
 
 
 async def test_everybody_hears_of_a_new_picture(core: Core, application: Application) -> None:

@@ -172,10 +172,12 @@ class PresenceModel(RuleBasedStateMachine):
             self.run(self.core.sessions.end(session.stay.id, EndReason.OPERATOR))
         self.sessions.remove(session)
 
-    @rule(seconds=st.sampled_from([0.1, 5.0, 9.9, 10.0, 31.0, 60.0]))
-    def time_passes(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from([0.1, 5.0, 9.9, 10.0, 31.0, 60.0]), sweep=st.booleans())
+    def time_passes(self, seconds: float, sweep: bool) -> None:
         self.clock.advance(seconds)
         self.swept = False
+        if sweep:
+            self.sweep()
 
     @rule()
     def sweep(self) -> None:
@@ -183,6 +185,18 @@ class PresenceModel(RuleBasedStateMachine):
         now = self.clock.now()
         self.sessions = [s for s in self.sessions if s.resumable_until is None or now < s.resumable_until]
         self.swept = True
+
+    @rule(name=NAMES, seconds=st.sampled_from([9.9, 10.0, 60.0]))
+    @precondition(lambda self: any(session.leave_at is None for session in self.sessions))
+    def the_network_goes(self, name: str, seconds: float) -> None:
+        """All connections of a user break, and nobody comes back for a while."""
+        now = self.clock.now()
+        for session in self.sessions:
+            if session.name == name and session.leave_at is None:
+                self.run(self.core.sessions.suspend(session.stay.live, CloseReason.PEER_LOST))
+                session.leave_at = now + timedelta(seconds=GRACE)
+                session.resumable_until = now + timedelta(seconds=WINDOW)
+        self.time_passes(seconds, True)
 
     @rule(name=NAMES, text=st.sampled_from(["X", "Y", "Z"]))
     def change(self, name: str, text: str) -> None:
@@ -265,7 +279,7 @@ def test_presence_follows_the_sessions(tmp_path: Path, clock: ManualClock) -> No
         try:
             run_state_machine_as_test(
                 PresenceModel,
-                settings=hypothesis_settings(max_examples=25, stateful_step_count=25, deadline=None),
+                settings=hypothesis_settings(max_examples=60, stateful_step_count=30, deadline=None),
             )
         finally:
             done.set()

@@ -44,6 +44,8 @@ class ChatKittyDoor:
             self._limits,
             settings.max_write_buffer,
             settings.max_connections,
+            settings.max_connections_per_address,
+            settings.allowed_origins,
             settings.sockjs_websocket,
         )
 
@@ -66,9 +68,7 @@ class ChatKittyDoor:
             return Rejected(404, "There is no such WebSocket")
         if not origin_allowed(request.origin, self._settings.allowed_origins):
             return Rejected(403, "Pages of this origin may not connect")
-        peer = self._proxies.resolve(
-            Peer(direct.address, direct.port, direct.secure, request.host or ""), request.forwarded
-        )
+        peer = self._proxies.resolve(Peer(direct.address, direct.port, direct.secure, request.host), request.forwarded)
         tail = path[len(base) :]
         connection = self._connection(request.query, peer)
         if tail == "/websocket":

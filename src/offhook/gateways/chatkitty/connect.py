@@ -42,7 +42,7 @@ async def open_session(
         OffhookError: the client gets no session.
     """
     username = frame.header("StompX-User") or opening.user or ""
-    agent = (frame.header("StompX-User-Agent") or "")[:MAX_AGENT]
+    agent = "".join(c if c.isprintable() else " " for c in (frame.header("StompX-User-Agent") or "")[:MAX_AGENT])
     client = Client("chatkitty", agent, opening.address, opening.secure)
     application = await gateway.applications.by_api_key(opening.api_key)
     token = frame.header("StompX-Auth-Session-ID")

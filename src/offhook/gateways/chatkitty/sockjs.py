@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.requests import Request
@@ -16,9 +16,11 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from offhook.codes import CLOSINGS, CloseReason
-from offhook.errors import NotFound, TooLarge, Unavailable
+from offhook.errors import AccessDenied, NotFound, TooLarge, Unavailable
 from offhook.gateways.chatkitty.connection import Connection
 from offhook.protocols import sockjs
+from offhook.server.cors import origin_allowed
+from offhook.server.proxies import peer_of
 from offhook.server.timers import Timer, TimerWheel
 from offhook.server.websocket import Handler, Socket
 
@@ -231,6 +233,8 @@ class SockJS:
         limits: of what clients bring.
         max_waiting: bytes that may wait for a client.
         max_sessions: sessions at once over requests.
+        max_per_address: of them from one address.
+        allowed_origins: origins of pages that may connect.
         websocket: whether to offer the WebSocket transport.
     """
 
@@ -241,6 +245,8 @@ class SockJS:
         limits: sockjs.Limits,
         max_waiting: int,
         max_sessions: int,
+        max_per_address: int,
+        allowed_origins: Sequence[str],
         websocket: bool,
     ) -> None:
         self._connect = connect
@@ -248,7 +254,10 @@ class SockJS:
         self._limits = limits
         self._max_waiting = max_waiting
         self._max_sessions = max_sessions
+        self._max_per_address = max_per_address
+        self._allowed_origins = allowed_origins
         self._websocket = websocket
+        self._by_address: Counter[str] = Counter()
         self._sessions: dict[str, XhrSession] = {}
 
     def __len__(self) -> int:
@@ -319,6 +328,7 @@ class SockJS:
 
     async def take(self, request: Request) -> Response:
         """Takes the messages that a client brings."""
+        self._check_origin(request)
         session = self._sessions.get(request.path_params["session"])
         if session is None:
             raise NotFound("There is no such SockJS session")
@@ -332,14 +342,19 @@ class SockJS:
         return Response(status_code=204, headers={"Content-Type": "text/plain; charset=UTF-8"})
 
     def _session(self, request: Request) -> tuple[XhrSession, bool]:
+        self._check_origin(request)
         name = request.path_params["session"]
         session = self._sessions.get(name)
         if session is not None:
             return session, False
-        if len(self._sessions) >= self._max_sessions:
+        address = peer_of(request.scope).address
+        if len(self._sessions) >= self._max_sessions or self._by_address[address] >= self._max_per_address:
             raise Unavailable("The server takes no more connections now")
-        session = XhrSession(self._connect(request), self._timers, self._max_waiting, lambda: self._forget(name))
+        session = XhrSession(
+            self._connect(request), self._timers, self._max_waiting, lambda: self._forget(name, address)
+        )
         self._sessions[name] = session
+        self._by_address[address] += 1
         session.open()
         return session, True
 
@@ -348,8 +363,15 @@ class SockJS:
         for session in list(self._sessions.values()):
             session.abort(CloseReason.DRAINING)
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str, address: str) -> None:
         self._sessions.pop(name, None)
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+    def _check_origin(self, request: Request) -> None:
+        if not origin_allowed(request.headers.get("origin"), self._allowed_origins):
+            raise AccessDenied("Pages of this origin may not connect")
 
 
 _STILL_OPEN = sockjs.encode_close(2010, "Another connection still open") + b"\n"

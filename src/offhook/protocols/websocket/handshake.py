@@ -55,7 +55,7 @@ class UpgradeRequest:
     method: str
     path: str
     query: str
-    host: str | None
+    host: str
     origin: str | None
     subprotocols: tuple[str, ...]
     key: str
@@ -98,7 +98,7 @@ def parse_request(raw: bytes) -> UpgradeRequest:
         method=method,
         path=path,
         query=query,
-        host=headers.get("host"),
+        host=_required_host(headers),
         origin=headers.get("origin"),
         subprotocols=tuple(name for item in offered if (name := item.strip(" \t"))),
         key=_check_key(headers.get("sec-websocket-key")),
@@ -167,6 +167,13 @@ def _parse_headers(lines: list[str]) -> dict[str, str]:
         else:
             headers[name] += f", {value}"
     return headers
+
+
+def _required_host(headers: Mapping[str, str]) -> str:
+    """RFC 6455 section 4.2.1, RFC 9112 section 3.2."""
+    if "host" not in headers:
+        raise HandshakeError(400, "The request has no Host")
+    return headers["host"]
 
 
 def _tokens(value: str | None) -> list[str]:

@@ -70,7 +70,7 @@ async def test_what_a_file_is_called_does_not_matter(site: Site, jane: User) -> 
         urls.append(answer.json()["displayPictureUrl"].rpartition("/")[2])
         assert re.fullmatch(r"[0-9a-f]{64}\.png", urls[-1])
     stored = [path.name for path in (site.core.settings.data_dir / "files").rglob("*") if path.is_file()]
-    assert sorted(stored) == sorted(urls)
+    assert len(set(urls)) == 5 and stored == [urls[-1]]
 
 
 async def test_only_a_fresh_write_grant_of_ones_own_counts(site: Site, jane: User) -> None:
