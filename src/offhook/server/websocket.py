@@ -248,7 +248,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._receiver: Receiver
         self._timer: Timer | None = None
         self._state = _NEW
-        self._unsent: list[bytes] = []  # frames of this tick
+        self._unsent: list[bytes] = []  # parts of the frames of this tick
         self._paused = False  # reading
         self._heard = _NOT  # when the peer last sent anything
         self._pinged = _NOT  # when the ping now unanswered was sent
@@ -335,11 +335,11 @@ class WebSocketProtocol(asyncio.Protocol):
         """See :class:`Socket`."""
         if self._state != _OPEN:
             return
-        payload = b"".join(parts)
         unsent = self._unsent
         if not unsent:
             self._context.outbox.add(self)
-        unsent.append(text_header(len(payload)) + payload)
+        unsent.append(text_header(sum(map(len, parts))))
+        unsent += parts
 
     def close(self, reason: CloseReason, detail: str | None = None, code: int | None = None) -> None:
         """See :class:`Socket`."""
@@ -482,7 +482,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """Hand what was sent in this tick to the transport, all at once."""
         unsent = self._unsent
         if unsent:
-            data = unsent[0] if len(unsent) == 1 else b"".join(unsent)
+            data = b"".join(unsent)
             unsent.clear()
             if self._state != _GONE:
                 self._transport.write(data)

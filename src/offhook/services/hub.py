@@ -120,10 +120,7 @@ class LiveSession:
     def deliver(self, publication: Publication) -> None:
         """Takes one event, in the topic's order."""
         if self._held is None:
-            if publication.subject == self.user_id or self.blocked:
-                self.emit(publication)
-            else:
-                self.outlet.deliver(publication)
+            self.emit(publication)
         elif len(self._held) <= MAX_HELD:
             self._held.append(publication)
 
@@ -279,8 +276,13 @@ class Hub:
         members = self._topics.get(publication.topic)
         if members is not None:
             self._count(len(members))
+            subject = publication.subject
             for live in list(members):
-                live.deliver(publication)
+                # The common case of ``LiveSession.deliver`` without that call: this is for every event of everyone.
+                if live._held is None and not live.blocked and live.user_id != subject:
+                    live.outlet.deliver(publication)
+                else:
+                    live.deliver(publication)
 
     async def _seen(self, live: LiveSession, topic: Topic) -> Position:
         seen = live.acked.get(topic)

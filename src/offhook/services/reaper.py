@@ -27,6 +27,10 @@ from offhook.services.sessions import BATCH, SessionService
 
 SWEEP_EVERY = 0.5
 """Seconds between sweeps: how late an overdue session may be ended."""
+SAVE_AFTER = 0.1
+"""Seconds after which is saved what clients have seen: as much of it may be forgotten when the process is killed."""
+SAVE_SHARE = 20
+"""Saving takes at most one part in so many of the time, however many clients see however much."""
 FORGET_EVERY = 60.0
 RECONCILE_EVERY = 30.0
 """Seconds between two looks for sessions of this node that are stored as active but have no connection."""
@@ -62,26 +66,33 @@ class Reaper:
         self._lease = lease
         self._retention = retention
         self._node = sessions.node
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._dirty: set[LiveSession] = set()
+        self._seen_more = asyncio.Event()
         self._strays: set[int] = set()
 
     def acked(self, live: LiveSession) -> None:
         """A client has seen more of its topics: its positions are to be saved soon."""
+        if not self._dirty:
+            self._seen_more.set()
         self._dirty.add(live)
 
     async def start(self) -> None:
         """Takes the node's lease and begins."""
         await self._broker.acquire_lease(_lease_name(self._node), self._node, self._lease)
-        self._task = asyncio.create_task(self._run(), name="reaper")
+        self._tasks = [
+            asyncio.create_task(self._run(), name="reaper"),
+            asyncio.create_task(self._save(), name="positions"),
+        ]
 
     async def stop(self) -> None:
         """Ends, saves what is left to save and gives the lease back."""
-        if self._task is None:
+        if not self._tasks:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         await self._retry_suspensions()
         await self.save_positions()
         await self._broker.release_lease(_lease_name(self._node), self._node)
@@ -95,7 +106,6 @@ class Reaper:
                 if now - renewed >= self._lease / 3:
                     await self._broker.acquire_lease(_lease_name(self._node), self._node, self._lease)
                     renewed = now
-                await self.save_positions()
                 await self._retry_suspensions()
                 await self.sweep()
                 if now - looked >= 1.0:
@@ -111,6 +121,22 @@ class Reaper:
                 log.warning("sweep_failed", error=error.message)
             except Exception:
                 log.exception("sweep_failed")
+
+    async def _save(self) -> None:
+        pause = SAVE_AFTER
+        while True:
+            await self._seen_more.wait()
+            await asyncio.sleep(pause)
+            self._seen_more.clear()
+            began = time.monotonic()
+            try:
+                await self.save_positions()
+            except OffhookError as error:
+                log.warning("positions_not_saved", error=error.message)
+                self._seen_more.set()
+            except Exception:
+                log.exception("positions_not_saved")
+            pause = max(SAVE_AFTER, SAVE_SHARE * (time.monotonic() - began))
 
     async def sweep(self) -> None:
         """Lets users leave whose sessions are broken for too long, and ends sessions that nobody resumed."""

@@ -111,7 +111,7 @@ def _headers(headers: Mapping[str, str]) -> str:
 
 
 def _literal_headers(headers: Mapping[str, str]) -> str:
-    for name, value in headers.items():
-        if ":" in name or any(character in name + value for character in "\r\n\0"):
-            raise ValueError(f"The header {name!r} cannot be sent unescaped")
-    return "".join([f"{name}:{value}\n" for name, value in headers.items()])
+    text = "".join([f"{name}:{value}\n" for name, value in headers.items()])
+    if text.count("\n") != len(headers) or "\r" in text or "\0" in text or ":" in "".join(headers):
+        raise ValueError("A header holds what cannot be sent unescaped")
+    return text
