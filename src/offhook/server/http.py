@@ -313,7 +313,9 @@ class HttpProtocol(HttpToolsProtocol):
 # Names of letters, digits and hyphens only: no folded line and nothing hidden passes for one.
 _PLAIN_HEAD = re.compile(rb"GET /[!-~]* HTTP/1\.1\r\n(?:[A-Za-z0-9-]+:[ -~]*\r\n)+\r\n")
 _UPGRADE = re.compile(rb"\r\nconnection: *(?:keep-alive, *)?upgrade *\r\n")
-_LONG_WAY = (
+_LONG_WAY = tuple(
+    f"\r\n{name}".encode() for name in ("content-length", "transfer-encoding", "expect", "trailer", "te:", "http2-settings")
+)
     b"\r\ncontent-length",
     b"\r\ntransfer-encoding",
     b"\r\nexpect:",

@@ -149,19 +149,19 @@ async def test_handlers_that_raise_cost_no_other_publication_or_command(setting:
     await setting.publish(count=3)
     assert heard == [1, 2, 3]
     for number in (1, 2):
-        assert await setting.broker.send(NODE, ApplicationChanged(number))
+        assert await setting.broker.send(NODE, ApplicationChanged(number, closed=False))
     while len(commands) < 2:
         await asyncio.sleep(0)
-    assert commands == [ApplicationChanged(1), ApplicationChanged(2)]
+    assert commands == [ApplicationChanged(1, closed=False), ApplicationChanged(2)]
 
 
 async def test_a_broker_is_started_once_and_before_that_nobody_takes_commands(setting: Setting) -> None:
-    assert await setting.broker.send(NODE, ApplicationChanged(1)) is False
+    assert await setting.broker.send(NODE, ApplicationChanged(1, closed=False)) is False
     setting.broker.start(NODE, lambda publication: None, lambda command: None)
     with pytest.raises(RuntimeError):
         setting.broker.start(NODE, lambda publication: None, lambda command: None)
     await setting.broker.close()
-    assert await setting.broker.send(NODE, ApplicationChanged(1)) is False
+    assert await setting.broker.send(NODE, ApplicationChanged(1, closed=False)) is False
 
 
 async def test_without_storage_history_is_unavailable_rather_than_lost(setting: Setting) -> None:
