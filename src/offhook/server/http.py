@@ -314,14 +314,8 @@ class HttpProtocol(HttpToolsProtocol):
 _PLAIN_HEAD = re.compile(rb"GET /[!-~]* HTTP/1\.1\r\n(?:[A-Za-z0-9-]+:[ -~]*\r\n)+\r\n")
 _UPGRADE = re.compile(rb"\r\nconnection: *(?:keep-alive, *)?upgrade *\r\n")
 _LONG_WAY = tuple(
-    f"\r\n{name}".encode() for name in ("content-length", "transfer-encoding", "expect", "trailer", "te:", "http2-settings")
-)
-    b"\r\ncontent-length",
-    b"\r\ntransfer-encoding",
-    b"\r\nexpect:",
-    b"\r\ntrailer:",
-    b"\r\nte:",
-    b"\r\nhttp2-",
+    f"\r\n{name}".encode()
+    for name in ("content-length", "transfer-encoding", "expect", "trailer", "te:", "http2-settings")
 )
 
 
