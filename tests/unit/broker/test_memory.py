@@ -152,7 +152,7 @@ async def test_handlers_that_raise_cost_no_other_publication_or_command(setting:
         assert await setting.broker.send(NODE, ApplicationChanged(number, closed=False))
     while len(commands) < 2:
         await asyncio.sleep(0)
-    assert commands == [ApplicationChanged(1, closed=False), ApplicationChanged(2)]
+    assert commands == [ApplicationChanged(1, closed=False), ApplicationChanged(2, closed=False)]
 
 
 async def test_a_broker_is_started_once_and_before_that_nobody_takes_commands(setting: Setting) -> None:
