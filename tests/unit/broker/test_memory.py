@@ -30,6 +30,7 @@ class CountedJournal:
         self.acquire_lease = journal.acquire_lease
         self.release_lease = journal.release_lease
         self.lease_holder = journal.lease_holder
+        self.newest = journal.newest
 
     async def head(self, topic: Topic) -> int:
         self.reads += 1
@@ -172,3 +173,14 @@ async def test_without_storage_history_is_unavailable_rather_than_lost(setting: 
         await setting.broker.acquire_lease("x", "a", 10)
     with pytest.raises(HistoryLost):
         await setting.broker.history(OTHER, Position("another", 0), 10)
+
+
+async def test_a_topic_whose_end_is_known_takes_no_look_up(setting: Setting) -> None:
+    await setting.publish(count=2)
+    await setting.broker.subscribe(TOPIC)
+    before = setting.journal.reads
+    assert await setting.after(2) == []
+    assert setting.journal.reads == before
+    assert await setting.after(1) == [2]
+    await setting.publish()
+    assert await setting.after(2) == [3]
