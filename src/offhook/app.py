@@ -24,7 +24,7 @@ from offhook.domain.accounts import Application
 from offhook.domain.limits import Rate
 from offhook.domain.sessions import Authentication
 from offhook.domain.values import PageRequest
-from offhook.errors import Conflict, InvalidInput
+from offhook.errors import Conflict, InvalidInput, OffhookError
 from offhook.functions.loader import load_functions
 from offhook.functions.registry import Registry
 from offhook.functions.runner import FunctionRunner
@@ -79,6 +79,7 @@ RESTART_GRACE = 20.0
 UPLOAD_OVERHEAD = 64 * 1024
 """Bytes that a form adds to the file in it."""
 CLOSE_TIMEOUT = 5.0
+MEASURE_EVERY = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -134,6 +135,7 @@ class Core:
     users: UserService
     sessions: SessionService
     pictures: PictureService
+    passwords: Passwords
     reaper: Reaper
 
     def webhook_secret(self, application: Application) -> str:
@@ -195,7 +197,19 @@ async def open_core(settings: Settings, registry: Registry | None = None) -> Asy
         reaper = Reaper(store, broker, hub, sessions, clock, counts, settings.node_lease, settings.session_retention)
         pictures = PictureService(blobs, users, settings.max_upload)
         core = Core(
-            settings, metrics, clock, signer, store, broker, hub, applications, users, sessions, pictures, reaper
+            settings,
+            metrics,
+            clock,
+            signer,
+            store,
+            broker,
+            hub,
+            applications,
+            users,
+            sessions,
+            pictures,
+            passwords,
+            reaper,
         )
         broker.start(node, hub.publish, _Commands(core).take)
         hub.load_blocks(await store.query(lambda tx: tx.users.all_blocks()))
@@ -378,14 +392,15 @@ class Server:
         await self.core.store.query(lambda tx: tx.applications.get(0))
 
     async def _measure(self) -> None:
-        """Counts now and then what is only in the database."""
+        """Takes now and then the measures that change by themselves."""
         core = self.core
         while True:
-            with contextlib.suppress(Exception):
+            core.metrics.password_queue = core.passwords.waiting
+            core.metrics.sessions_active = len(core.hub)
+            with contextlib.suppress(OffhookError):
                 page = await core.sessions.list(SessionFilter(live=True), PageRequest(size=1))
-                core.metrics.sessions_active = len(core.hub)
                 core.metrics.sessions_suspended = max(0, page.total - len(core.hub))
-            await asyncio.sleep(10)
+            await asyncio.sleep(MEASURE_EVERY)
 
 
 async def run(settings: Settings, announce: Callable[[ServeInfo], None]) -> None:

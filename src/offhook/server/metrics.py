@@ -131,9 +131,7 @@ class Metrics(Collector):
 
     Attributes:
         frames_in: protocol frames received.
-        frames_out: protocol frames sent.
-        bytes_in: bytes of them received.
-        bytes_out: bytes of them sent.
+        frames_out: protocol frames sent, without those that carry events.
         deliveries: events put before one client each.
         dropped: events not put before a client, which is told to start over.
         slow_consumers: connections cut because their client did not read.
@@ -146,8 +144,6 @@ class Metrics(Collector):
 
     __slots__ = (
         "_registry",
-        "bytes_in",
-        "bytes_out",
         "closes",
         "commit_size",
         "commit_time",
@@ -179,8 +175,6 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.frames_in = 0
         self.frames_out = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
         self.deliveries = 0
         self.dropped = 0
         self.slow_consumers = 0
@@ -217,23 +211,28 @@ class Metrics(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
+    def request(self, kind: str, outcome: str, seconds: float) -> None:
+        """A request of a session was answered; ``outcome`` is ``ok`` or an error's code."""
+        self.requests.add(kind, outcome)
+        self.request_time.observe(seconds, kind)
+
+    def closed(self, reason: CloseReason) -> None:
+        """A client's connection has ended."""
+        self.closes.add(reason.value)
+        if reason is CloseReason.SLOW_CONSUMER:
+            self.slow_consumers += 1
+
     def delivered(self, count: int) -> None:
         """An event was put before so many clients."""
         self.deliveries += count
 
     def collect(self) -> Iterator[Metric]:
         """Everything as it is now; called by the registry."""
-        moved = (
-            (Direction.IN, self.frames_in, self.bytes_in),
-            (Direction.OUT, self.frames_out, self.bytes_out),
-        )
-        frames = CounterMetricFamily("offhook_frames", "Protocol frames.", labels=["direction"])
-        size = CounterMetricFamily("offhook_frame_bytes", "Bytes of protocol frames.", labels=["direction"])
-        for direction, count, octets in moved:
-            frames.add_metric([direction.value], count)
-            size.add_metric([direction.value], octets)
-        yield from (frames, size)
-        yield CounterMetricFamily("offhook_deliveries", "Events put before one client each.", value=self.deliveries)
+        frames = CounterMetricFamily("offhook_frames", "Protocol frames, events apart.", labels=["direction"])
+        frames.add_metric([Direction.IN.value], self.frames_in)
+        frames.add_metric([Direction.OUT.value], self.frames_out)
+        yield frames
+        yield CounterMetricFamily("offhook_deliveries", "Events, by the sessions they went to.", value=self.deliveries)
         yield CounterMetricFamily("offhook_dropped", "Events that a client has to fetch anew.", value=self.dropped)
         yield CounterMetricFamily(
             "offhook_slow_consumers",

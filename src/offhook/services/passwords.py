@@ -66,6 +66,11 @@ class Passwords:
         self._under_way: set[asyncio.Future[Any]] = set()
         self._closed = False
 
+    @property
+    def waiting(self) -> int:
+        """Passwords that are being hashed or wait for it."""
+        return len(self._under_way)
+
     async def hash(self, password: str) -> str:
         """Returns a hash of a new password, with its salt and costs, to be stored.
 

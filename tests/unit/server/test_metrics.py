@@ -24,7 +24,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
 def test_plain_counters_are_shown() -> None:
     metrics = Metrics()
     metrics.frames_in += 3
-    metrics.bytes_out += 70
+    metrics.frames_out += 70
     metrics.deliveries += 5
     metrics.dropped += 1
     metrics.slow_consumers += 2
@@ -34,7 +34,7 @@ def test_plain_counters_are_shown() -> None:
     metrics.loop_lag = 0.25
     shown = samples(metrics)
     assert shown["offhook_frames_total", (("direction", "in"),)] == 3
-    assert shown["offhook_frame_bytes_total", (("direction", "out"),)] == 70
+    assert shown["offhook_frames_total", (("direction", "out"),)] == 70
     assert shown["offhook_deliveries_total", ()] == 5
     assert shown["offhook_dropped_total", ()] == 1
     assert shown["offhook_slow_consumers_total", ()] == 2

@@ -133,6 +133,7 @@ class Connection(Outgoing):
         self._gateway.connections.discard(self)
         self._gateway.timers.cancel(self._timer)
         self._waiting = self._transactions = None
+        self._gateway.metrics.closed(reason)
         live, self._live = self._live, None
         if live is not None:
             in_background(self._gateway.sessions.suspend(live, reason, detail))
@@ -251,15 +252,17 @@ class Connection(Outgoing):
     async def _answer(
         self, frame: stomp.Frame, live: LiveSession, subscription_id: str, destination: str, local: str
     ) -> None:
-        began = time.perf_counter()
+        began, outcome = time.perf_counter(), "ok"
         try:
             resource = await relays.answer(self._gateway, live, self._base_url, local, frame)
         except Exception as error:
-            self._report(_logged(error, "relay_failed"), "subscription-id", subscription_id)
+            shown = _logged(error, "relay_failed")
+            outcome = shown.code
+            self._report(shown, "subscription-id", subscription_id)
         else:
             self._reply(subscription_id, destination, relay_body(resource))
         self._receipt(frame)
-        self._gateway.metrics.request_time.observe(time.perf_counter() - began, "relay")
+        self._gateway.metrics.request("relay", outcome, time.perf_counter() - began)
 
     def _message(self, frame: stomp.Frame) -> None:
         if self._deferred(frame):
@@ -273,7 +276,7 @@ class Connection(Outgoing):
             self._spawn(self._act(frame, self._live, destination))
 
     async def _act(self, frame: stomp.Frame, live: LiveSession, destination: str) -> None:
-        began = time.perf_counter()
+        began, outcome = time.perf_counter(), "ok"
         receipt = frame.headers.get("receipt")
         try:
             if len(frame.body) > self._gateway.limits.max_body:
@@ -283,9 +286,11 @@ class Connection(Outgoing):
             origin = None if receipt is None else Origin(live.id, receipt)
             await actions.perform(self._gateway, live, self._base_url, destination, frame.body, origin)
         except Exception as error:
-            self._report(_logged(error, "action_failed"), "receipt-id", receipt)
+            shown = _logged(error, "action_failed")
+            outcome = shown.code
+            self._report(shown, "receipt-id", receipt)
         self._receipt(frame)
-        self._gateway.metrics.request_time.observe(time.perf_counter() - began, "action")
+        self._gateway.metrics.request("action", outcome, time.perf_counter() - began)
 
     def _unsubscribe(self, frame: stomp.Frame) -> None:
         subscription_id = frame.headers.get("id")
