@@ -478,3 +478,30 @@ async def test_a_host_that_is_no_host_is_not_repeated(gateway: Gateway) -> None:
     accepted = door.accept(request, Peer("127.0.0.1", 1, False))
     assert isinstance(accepted, Accepted) and isinstance(accepted.handler, Connection)
     assert accepted.handler._base_url == "http://127.0.0.1:8686"
+
+
+async def test_what_happens_is_counted(connect: Connect, core: Core) -> None:
+    metrics = core.metrics
+    client = await connect().bootstrap("jane")
+    await connect().bootstrap("john")
+    # CONNECT, the user, the error queue and four topics each; CONNECTED, the user and four receipts each.
+    assert metrics.frames_in == 14 and metrics.frames_out == 12
+    # John is jane's contact: she was told of him, he is not told of himself.
+    assert metrics.deliveries >= 1
+    assert metrics.session_starts.value("started", "guest") == 2
+    client.skip()
+    await client.relay("/application/v1/user/contacts.count.relay")
+    client.send("SUBSCRIBE", {"id": "x", "destination": "/application/v1/nothing.relay"})
+    await client.frame("MESSAGE")
+    client.send("SEND", {"destination": client.action("update"), "receipt": "r"}, {"displayName": 7})
+    await client.frame("MESSAGE")
+    await client.frame("RECEIPT")
+    await settle()
+    assert metrics.requests.value("relay", "ok") == 1
+    assert metrics.requests.value("relay", "not_found") == 1
+    assert metrics.requests.value("action", "invalid_input") == 1
+    assert metrics.request_time.count("relay") == 2
+    client.connection.closed(CloseReason.SLOW_CONSUMER, "")
+    await settle()
+    assert metrics.closes.value("slow_consumer") == 1 and metrics.slow_consumers == 1
+    assert metrics.sessions_active == 1
