@@ -102,6 +102,7 @@ def configure_logging(level: str = "info", form: str = "console", stream: TextIO
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True
+        library.setLevel(logging.NOTSET)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

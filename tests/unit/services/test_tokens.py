@@ -47,7 +47,7 @@ def rs256() -> TokenPolicy:
 
 
 def claims(**changes: object) -> dict[str, object]:
-    made: dict[str, object] = {"sub": "jane", "exp": time.time() + 60, **changes}
+    made: dict[str, object] = {"sub": "jane", "exp": time.time() + 7200, **changes}
     return {name: value for name, value in made.items() if value is not None}
 
 
@@ -121,8 +121,8 @@ def bad_tokens() -> list[tuple[str, str]]:
         (hs256(exp=None), "The token lacks exp"),
         (hs256(exp="soon"), malformed),
         (f"{head}.{b64(b'{')}.{signature}", wrong),
-        (hs256(nbf=now + 60), "The token is not valid yet"),
-        (hs256(iat=now + 60), "The token is not valid yet"),
+        (hs256(nbf=now + 3600), "The token is not valid yet"),
+        (hs256(iat=now + 3600), "The token is not valid yet"),
         (jwt.encode(claims(), "another " + SECRET, "HS256"), wrong),
         (f"{head}.{b64(claims(sub='root'))}.{signature}", wrong),
         (f"{head}.{body}.", wrong),
