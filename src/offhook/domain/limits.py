@@ -39,9 +39,11 @@ class Bucket:
         self._tokens = tokens
         return (cost - tokens) / rate.per_second
 
-    def give_back(self, rate: Rate) -> None:
-        """Puts one token back."""
-        self._tokens = min(rate.burst, self._tokens + 1.0)
+    def charge(self, rate: Rate, now: float, cost: float) -> None:
+        """Takes ``cost`` tokens, which may be more than there are, or puts some back if it is negative."""
+        tokens = self._tokens + (now - self._at) * rate.per_second - cost
+        self._at = now
+        self._tokens = min(rate.burst, tokens)
 
     def wait(self, rate: Rate, now: float) -> float:
         """Seconds until one token can be had, without taking it."""
@@ -61,6 +63,9 @@ class RateLimiter:
 
     def take(self, key: Hashable, now: float, cost: float = 1.0) -> float:
         """Takes ``cost`` tokens from the key's bucket. Returns 0, or the seconds until they can be had."""
+        return self._bucket(key, now).take(self.rate, now, cost)
+
+    def _bucket(self, key: Hashable, now: float) -> Bucket:
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = Bucket(self.rate, now)
@@ -68,13 +73,11 @@ class RateLimiter:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key)
-        return bucket.take(self.rate, now, cost)
+        return bucket
 
-    def give_back(self, key: Hashable) -> None:
-        """Puts one token back into the key's bucket."""
-        bucket = self._buckets.get(key)
-        if bucket is not None:
-            bucket.give_back(self.rate)
+    def charge(self, key: Hashable, now: float, cost: float) -> None:
+        """Takes ``cost`` tokens from the key's bucket, or puts some back; see ``Bucket.charge``."""
+        self._bucket(key, now).charge(self.rate, now, cost)
 
     def wait(self, key: Hashable, now: float) -> float:
         """Seconds until one token can be had, without taking it."""

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass
 from enum import Enum
 
 from offhook.domain.accounts import Application, User, check_username
 from offhook.domain.limits import Rate, RateLimiter
 from offhook.domain.sessions import Authentication
-from offhook.errors import AccessDenied, InvalidInput, RateLimited
+from offhook.errors import AccessDenied, InvalidInput, RateLimited, SessionLimitReached
 from offhook.ports import Functions, Profile, StartAttempt, Store, Transaction
 from offhook.services.passwords import Passwords
 from offhook.services.tokens import TokenVerifier
 
+UNDER_WAY = 0.2
+"""What an attempt under way counts of a refused one."""
 ADDRESS_FACTOR = 50
 """An address may be refused this many times more often than one user from that address: many users may share it."""
 
@@ -71,12 +73,12 @@ class Authenticator:
     async def attempt(self, application: Application, attempt: StartAttempt) -> AsyncIterator[Verdict]:
         """Judges an attempt to start a session; in the context the session is started.
 
-        The attempt counts as a refused one from the beginning, and no longer once the context ends without an error:
-        many attempts at the same time are no way around the limit.
+        An attempt that is refused uses up one of the refusals that are allowed, and one under way a part of one: many
+        attempts at the same time are no way around the limit.
 
         Raises:
             AccessDenied: the user may not start a session.
-            RateLimited: too many refused attempts before this one.
+            RateLimited: too many attempts were refused or are under way.
             Unavailable: too many passwords wait to be checked.
         """
         try:
@@ -89,19 +91,24 @@ class Authenticator:
         user = (application.id, attempt.username, attempt.address)
         wait = max(self._by_user.wait(user, now), self._by_address.wait(attempt.address, now))
         if wait > 0:
-            raise RateLimited("Too many refused attempts to start a session", wait)
-        self._by_user.take(user, now)
-        self._by_address.take(attempt.address, now)
-        refused = False
+            raise RateLimited("Too many attempts to start a session were refused", wait)
+        self._charge(user, attempt.address, UNDER_WAY)
+        cost = 0.0
         try:
             yield await self._judge(application, attempt)
+        except SessionLimitReached:
+            # Who gets this has proved who they are.
+            raise
         except AccessDenied:
-            refused = True
+            cost = 1.0
             raise
         finally:
-            if not refused:
-                self._by_user.give_back(user)
-                self._by_address.give_back(attempt.address)
+            self._charge(user, attempt.address, cost - UNDER_WAY)
+
+    def _charge(self, user: Hashable, address: str, cost: float) -> None:
+        now = time.monotonic()
+        self._by_user.charge(user, now, cost)
+        self._by_address.charge(address, now, cost)
 
     async def _judge(self, application: Application, attempt: StartAttempt) -> Verdict:
         if self._functions.authenticates(application):

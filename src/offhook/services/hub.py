@@ -66,6 +66,7 @@ class LiveSession:
         acked: topic → offset of the last event that the client is known to have seen.
         blocked: ids of the users of whom this one is to hear nothing, nor they of this one.
         release: the delivery of what it missed, while that goes on.
+        places: up to where what it missed has been delivered, until it is live.
         recovered: False if the session was resumed but some of what it missed is gone.
         gone: whether it has left the hub.
     """
@@ -77,6 +78,7 @@ class LiveSession:
         "blocked",
         "gone",
         "outlet",
+        "places",
         "record",
         "recovered",
         "release",
@@ -95,6 +97,7 @@ class LiveSession:
         self.acked: dict[Topic, int] = dict(record.positions)
         self.recovered = True
         self.release: asyncio.Future[None] | None = None
+        self.places: dict[Topic, Position] | None = None
         self.blocked: frozenset[int] = NOBODY
         self.gone = False
         self._held: list[Publication] | None = None
@@ -240,7 +243,10 @@ class Hub:
             live.release = None
 
     async def _catch_up(self, live: LiveSession) -> None:
-        places = {topic: await self._seen(live, topic) for topic in live.topics}
+        # Kept with the session, so that a release that failed half-way is gone on with and not begun again.
+        if live.places is None:
+            live.places = {topic: await self._seen(live, topic) for topic in live.topics}
+        places = live.places
         behind = True
         while behind and not live.gone:
             # What is kept back by now is in the histories as well; what comes during the round below may not be.
@@ -267,6 +273,7 @@ class Hub:
             return
         # No await since the last round: whatever is published from here on comes after what was kept back.
         live.go_live()
+        live.places = None
         for publication in held:
             if publication.position.offset > places[publication.topic].offset:
                 live.emit(publication)

@@ -8,11 +8,11 @@ import secrets
 import time
 from html import escape
 
-from offhook.domain.accounts import Application, User, UserChanges
+from offhook.domain.accounts import Application, User
 from offhook.domain.limits import Rate, RateLimiter
 from offhook.errors import AccessDenied, InvalidInput, OffhookError, RateLimited, TooLarge
 from offhook.ports import Blobs
-from offhook.services.users import HOSTED_PICTURES, UserService
+from offhook.services.users import UserService
 
 UPLOADS = Rate(per_second=0.1, burst=10)
 """How often a user may upload a picture."""
@@ -65,7 +65,7 @@ class PictureService:
         name = f"{secrets.token_hex(32)}.{kind}"
         await self._blobs.put(name, data)
         try:
-            return await self._users.change(application, user_id, UserChanges(picture=HOSTED_PICTURES + name))
+            return await self._users.set_hosted_picture(application, user_id, name)
         except OffhookError:
             await self._blobs.delete(name)
             raise

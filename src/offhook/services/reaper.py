@@ -28,9 +28,11 @@ from offhook.services.sessions import BATCH, SessionService
 SWEEP_EVERY = 0.5
 """Seconds between sweeps: how late an overdue session may be ended."""
 SAVE_AFTER = 0.1
-"""Seconds after which is saved what clients have seen: as much of it may be forgotten when the process is killed."""
+"""Seconds after which is saved what clients have seen, so that little is forgotten when the process is killed."""
 SAVE_SHARE = 20
-"""Saving takes at most one part in so many of the time, however many clients see however much."""
+"""Saving takes at most one part in so many of the time, however many clients see however much ..."""
+SAVE_AT_LATEST = 5.0
+"""... unless that put it off for longer than this."""
 FORGET_EVERY = 60.0
 RECONCILE_EVERY = 30.0
 """Seconds between two looks for sessions of this node that are stored as active but have no connection."""
@@ -131,12 +133,10 @@ class Reaper:
             began = time.monotonic()
             try:
                 await self.save_positions()
-            except OffhookError as error:
-                log.warning("positions_not_saved", error=error.message)
-                self._seen_more.set()
             except Exception:
                 log.exception("positions_not_saved")
-            pause = max(SAVE_AFTER, SAVE_SHARE * (time.monotonic() - began))
+                self._seen_more.set()
+            pause = min(max(SAVE_AFTER, SAVE_SHARE * (time.monotonic() - began)), SAVE_AT_LATEST)
 
     async def sweep(self) -> None:
         """Lets users leave whose sessions are broken for too long, and ends sessions that nobody resumed."""
@@ -205,6 +205,9 @@ class Reaper:
         session = tx.sessions.get(session_id)
         application = None if session is None else tx.applications.get(session.application_id)
         if session is None or application is None or session.state is not SessionState.ACTIVE:
+            return
+        # It may have been resumed since the look, here or elsewhere.
+        if session.node != self._node or self._hub.get(session_id) is not None:
             return
         now = self._clock.now()
         story = rules.story_of_close(CloseReason.INTERNAL, "its connection was lost without a trace", now)

@@ -131,12 +131,12 @@ class SessionService:
             self._observer.session_refused(error.code)
             raise
         self._observer.session_started(verdict.authentication)
-        live = LiveSession(session, application, user, session.positions[user_topic(user.id)], outlet)
-        await self._join(live)
         for old in ended:
             reason = old.end_reason or EndReason.REPLACED
             self._observer.session_ended(reason)
             await self._broker.send(old.node, EndSession(old.id, reason))
+        live = LiveSession(session, application, user, session.positions[user_topic(user.id)], outlet)
+        await self._join(live)
         return live
 
     async def _join(self, live: LiveSession) -> None:
@@ -238,14 +238,18 @@ class SessionService:
         here = self._hub.get(shown.session_id)
         if here is not None and here.record.generation > session.generation:
             raise Unavailable("The session was resumed by a newer connection meanwhile")
+        unsaved = self.unsaved.pop(session.id, None)
+        known = here or (None if unsaved is None else unsaved[0])
+        if known is not None:
+            live.acked = dict(known.acked)
         if here is not None:
-            live.acked = dict(here.acked)
             await self._fence(here)
         elif old_node != self.node:
             await self._broker.send(old_node, FenceSession(session.id, session.generation))
         await self._join(live)
-        self.unsaved.pop(session.id, None)
         try:
+            if known is not None:
+                await self._store.transact(lambda tx: tx.sessions.save_positions([(session.id, dict(live.acked))]))
             live.recovered = found.same_epoch and await self._hub.recoverable(live)
         except BaseException:
             await self.suspend(live, CloseReason.INTERNAL, "it could not be resumed")

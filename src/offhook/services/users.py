@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
 
+import structlog
+
 from offhook.codes import EndReason
 from offhook.domain.accounts import (
     MAX_STATUS,
@@ -30,10 +32,12 @@ from offhook.domain.events import (
 )
 from offhook.domain.sessions import Session
 from offhook.domain.values import JsonObject, Page, PageRequest
-from offhook.errors import InvalidInput, NotFound
+from offhook.errors import InvalidInput, NotFound, OffhookError
 from offhook.ports import EVERY_NODE, Blobs, BlocksChanged, Broker, Clock, Store, Transaction
 from offhook.services.passwords import Passwords
 from offhook.services.sessions import SessionService
+
+log = structlog.get_logger(__name__)
 
 HOSTED_PICTURES = "/v1/files/"
 """What the path of a picture that was uploaded here begins with."""
@@ -124,6 +128,8 @@ class UserService:
     ) -> User:
         """Changes a user, and tells the user and everybody who may see them.
 
+        A picture is named by an http or https URL; for one of ours see ``set_hosted_picture``.
+
         Args:
             application: the user's.
             user_id: whom.
@@ -135,7 +141,15 @@ class UserService:
             NotFound: there is no such user.
         """
         _check(changes)
+        return await self._change(application, user_id, changes, origin)
 
+    async def set_hosted_picture(self, application: Application, user_id: int, name: str) -> User:
+        """Makes a file of ours, which is nobody else's, the user's picture. Raises NotFound."""
+        return await self._change(application, user_id, UserChanges(picture=HOSTED_PICTURES + name), None)
+
+    async def _change(
+        self, application: Application, user_id: int, changes: UserChanges, origin: Origin | None
+    ) -> User:
         def work(tx: Transaction) -> tuple[User, User]:
             before = _get(tx, application, user_id)
             after = tx.users.change(before, changes)
@@ -154,9 +168,12 @@ class UserService:
         return after
 
     async def _drop_picture(self, user: User) -> None:
-        """Deletes a picture that was uploaded here and is nobody's any more."""
+        """Deletes the picture that the user had uploaded and has no more. What fails is only logged: it is done."""
         if user.picture is not None and user.picture.startswith(HOSTED_PICTURES):
-            await self._blobs.delete(user.picture.removeprefix(HOSTED_PICTURES))
+            try:
+                await self._blobs.delete(user.picture.removeprefix(HOSTED_PICTURES))
+            except (OffhookError, OSError):
+                log.exception("picture_not_deleted", user=user.id)
 
     async def set_enabled(self, application: Application, name: str, enabled: bool) -> User:
         """Lets a user start sessions, or ends all they have and lets them start no more. Raises NotFound."""
@@ -291,7 +308,7 @@ def _check(changes: UserChanges) -> None:
         check_text(changes.display_name, "displayName")
     if changes.picture is not None:
         check_text(changes.picture, "displayPictureUrl", MAX_URL)
-        if not changes.picture.startswith(("https://", "http://", "/")):
+        if not changes.picture.startswith(("https://", "http://")):
             raise InvalidInput("displayPictureUrl must be an http or https URL", "displayPictureUrl")
     if changes.status is not None:
         check_text(changes.status, "presence.status", MAX_STATUS)

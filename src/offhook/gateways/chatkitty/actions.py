@@ -19,6 +19,7 @@ from offhook.gateways.chatkitty.gateway import Gateway
 from offhook.gateways.chatkitty.resources import GENERATED_PICTURES, picture_url
 from offhook.protocols.chatkitty.destinations import local_part, split_item
 from offhook.services.hub import LiveSession
+from offhook.services.users import HOSTED_PICTURES
 
 Action = Callable[[Gateway, LiveSession, str, JsonObject, Origin | None], Awaitable[object]]
 
@@ -95,10 +96,11 @@ _ACTIONS: dict[str, Action] = {
 
 
 def _shown_picture(picture: object, user: User, base_url: str) -> bool:
-    """Whether it is what the client was shown, now or under an earlier display name, and so no wish of the user."""
+    """Whether it is what the client was shown, now or earlier, and so no wish of the user: pictures of ours all are."""
     if picture is None or picture == picture_url(user, base_url):
         return True
-    return isinstance(picture, str) and picture.startswith(f"{base_url}{GENERATED_PICTURES}")
+    ours = (f"{base_url}{GENERATED_PICTURES}", f"{base_url}{HOSTED_PICTURES}")
+    return isinstance(picture, str) and picture.startswith(ours)
 
 
 def _object(body: bytes) -> JsonObject:

@@ -505,3 +505,28 @@ async def test_what_happens_is_counted(connect: Connect, core: Core) -> None:
     await settle()
     assert metrics.closes.value("slow_consumer") == 1 and metrics.slow_consumers == 1
     assert metrics.sessions_active == 1
+
+
+async def test_many_starts_at_once_are_no_guessing(connect: Connect, core: Core, application: Application) -> None:
+    await core.users.create(application, "jane", password="secret")
+    clients = [connect() for _ in range(50)]
+    for client in clients:
+        client.send(
+            "CONNECT",
+            {"StompX-User": "jane", "accept-version": "1.2", "StompX-Auth-Params": '{"password":"secret"}'},
+        )
+    assert {(await client.frame()).command for client in clients} == {"CONNECTED"}
+
+
+async def test_who_is_replaced_is_told_although_the_newcomer_fails(connect: Connect, core: Core) -> None:
+    policy = SessionPolicy(max_sessions=1, duplicates=DuplicatePolicy.END_OLDEST)
+    await core.applications.change("default", ApplicationChanges(sessions=policy))
+    old = await connect().bootstrap("jane")
+    await core.applications.by_api_key("key-default")
+    new = connect()
+    new.send("CONNECT", {"StompX-User": "jane", "accept-version": "1.2"})
+    core.sessions.application_closed((await core.applications.get("default")).id, True)
+    assert (await new.frame()).command == "ERROR"
+    await old.frame("ERROR")
+    assert await old.closing() is CloseReason.SESSION_ENDED
+    assert len(core.hub) == 0

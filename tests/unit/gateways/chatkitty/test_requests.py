@@ -223,3 +223,22 @@ async def test_grants_are_the_users_own(connect: Connect, core: Core) -> None:
     assert grant is not None and (grant.kind, grant.user_id) == ("w", jane.user["id"])
     assert Grant.decode(str(text)[:-1], core.signer, core.clock.now()) is None
     assert Grant.decode("", core.signer, core.clock.now()) is None
+
+
+async def test_nobody_touches_a_picture_of_somebody_else(
+    connect: Connect, core: Core, application: Application
+) -> None:
+    jane, mallory = await connect().bootstrap("jane"), await connect().bootstrap("mallory")
+    png = b"\x89PNG\r\n\x1a\n" + b"x" * 20
+    user = await core.pictures.upload(application, int(str(jane.user["id"])), png)
+    assert user.picture is not None
+    mallory.skip()
+    for url in (user.picture, f"http://chat.example.test{user.picture}"):
+        await act(mallory, mallory.action("update"), {"displayPictureUrl": url})
+        mallory.skip()
+        await act(mallory, mallory.action("update"), {"displayPictureUrl": "https://elsewhere.example.test/m.png"})
+        mallory.skip()
+        assert await core.pictures.stored(user.picture.rpartition("/")[2]) is not None
+    again = await core.pictures.upload(application, user.id, png)
+    assert await core.pictures.stored(user.picture.rpartition("/")[2]) is None
+    assert again.picture is not None and await core.pictures.stored(again.picture.rpartition("/")[2]) is not None

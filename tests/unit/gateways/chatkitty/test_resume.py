@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from tests.unit.gateways.chatkitty.conftest import Client, Connect
 from offhook.app import Core, open_core
 from offhook.codes import CloseReason, EndReason
 from offhook.domain.accounts import Application, SessionPolicy, UserChanges
+from offhook.domain.events import Position, Topic
 from offhook.domain.limits import Rate
 from offhook.domain.sessions import SessionState, StoryKind
 from offhook.domain.values import PageRequest
+from offhook.errors import Unavailable
 from offhook.gateways.chatkitty.background import settle
-from offhook.ports import SessionFilter
+from offhook.ports import Publication, SessionFilter, Transaction
 from offhook.services.applications import ApplicationChanges
 from offhook.services.reaper import Reaper
 from offhook.settings import Settings
@@ -319,3 +322,71 @@ async def test_sessions_and_events_survive_a_restart(tmp_path: Path) -> None:
         assert await names_of(back, 2) == ["B", "C"]
         await back.relay("/application/v1/user.relay")
         assert back.nothing_more()
+
+
+async def test_what_a_fenced_connection_had_seen_is_saved(
+    connect: Connect, core: Core, application: Application
+) -> None:
+    await core.users.create(application, "john")
+    jane = await connect().bootstrap("jane")
+    await rename(core, application, "john", "A")
+    assert await names_of(jane, 1) == ["A"]
+    await comes_back(connect, jane)
+    stored = (await core.sessions.list(SessionFilter(user_name="jane"), PageRequest())).items[0]
+    live = core.hub.get(stored.id)
+    assert live is not None and dict(stored.positions) == live.acked
+
+
+async def test_a_release_that_failed_is_gone_on_with(
+    connect: Connect, core: Core, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offhook.services.hub.HISTORY_PAGE", 2)
+    await core.users.create(application, "john")
+    jane = await connect().bootstrap("jane")
+    await jane.lose()
+    await rename(core, application, "john", *"ABCDE")
+    history, calls = core.broker.history, 0
+
+    async def failing(topic: Topic, after: Position, limit: int) -> Sequence[Publication]:
+        nonlocal calls
+        calls += limit > 1
+        if calls == 4:
+            calls += 1
+            raise Unavailable("away")
+        return await history(topic, after, limit)
+
+    monkeypatch.setattr(core.broker, "history", failing)
+    back = await comes_back(connect, jane)
+    await settle()
+    live = next(iter(core.hub))
+    assert live.held
+    await core.hub.release(live)
+    assert await names_of(back, 5, ack=False) == list("ABCDE")
+    await back.relay("/application/v1/user.relay")
+    assert back.nothing_more()
+
+
+async def test_positions_are_saved_although_saving_failed_once(
+    connect: Connect, core: Core, application: Application, reaper: Reaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await core.users.create(application, "john")
+    jane = await connect().bootstrap("jane")
+    await reaper.start()
+    transact, failures = core.store.transact, 0
+
+    async def failing(work: Callable[[Transaction], object]) -> object:
+        nonlocal failures
+        if failures == 0 and "save_positions" in work.__qualname__:
+            failures += 1
+            raise RuntimeError("a defect")
+        return await transact(work)
+
+    monkeypatch.setattr(core.store, "transact", failing)
+    await rename(core, application, "john", "A")
+    assert await names_of(jane, 1) == ["A"]
+    live = next(iter(core.hub))
+    async with asyncio.timeout(5):
+        while dict((await core.sessions.show(live.id)).session.positions) != live.acked:
+            await asyncio.sleep(0.01)
+    assert failures == 1
+    await reaper.stop()
