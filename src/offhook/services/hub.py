@@ -66,7 +66,7 @@ class LiveSession:
         acked: topic → offset of the last event that the client is known to have seen.
         blocked: ids of the users of whom this one is to hear nothing, nor they of this one.
         release: the delivery of what it missed, while that goes on.
-        places: up to where what it missed has been delivered, until it is live.
+        places: up to where what it missed has been delivered; None once nothing up to there can come again.
         recovered: False if the session was resumed but some of what it missed is gone.
         gone: whether it has left the hub.
     """
@@ -122,10 +122,11 @@ class LiveSession:
 
     def deliver(self, publication: Publication) -> None:
         """Takes one event, in the topic's order."""
-        if self._held is None:
+        if self._held is not None:
+            if len(self._held) <= MAX_HELD:
+                self._held.append(publication)
+        elif self.places is None or publication.position.offset > self.places[publication.topic].offset:
             self.emit(publication)
-        elif len(self._held) <= MAX_HELD:
-            self._held.append(publication)
 
     def emit(self, publication: Publication) -> None:
         """Gives one event to the client."""
@@ -247,7 +248,7 @@ class Hub:
         if live.places is None:
             live.places = {topic: await self._seen(live, topic) for topic in live.topics}
         places = live.places
-        behind = True
+        behind, missed = True, False
         while behind and not live.gone:
             # What is kept back by now is in the histories as well; what comes during the round below may not be.
             live.take_held()
@@ -264,7 +265,7 @@ class Hub:
                 for publication in page:
                     live.emit(publication)
                 if page:
-                    behind = True
+                    behind = missed = True
                     places[topic] = page[-1].position
                     await live.outlet.ready()
             held = live.take_held()
@@ -273,10 +274,12 @@ class Hub:
             return
         # No await since the last round: whatever is published from here on comes after what was kept back.
         live.go_live()
-        live.places = None
         for publication in held:
-            if publication.position.offset > places[publication.topic].offset:
-                live.emit(publication)
+            live.deliver(publication)
+        if not missed:
+            # What was read in a history may have been stored a moment before its delivery, which is still to come;
+            # where nothing was read, there is nothing to look out for.
+            live.places = None
 
     def publish(self, publication: Publication) -> None:
         """Hands a publication to every session of its topic."""
@@ -286,7 +289,7 @@ class Hub:
             subject = publication.subject
             for live in list(members):
                 # The common case of ``LiveSession.deliver`` without that call: this is for every event of everyone.
-                if live._held is None and not live.blocked and live.user_id != subject:
+                if live._held is None and live.places is None and not live.blocked and live.user_id != subject:
                     live.outlet.deliver(publication)
                 else:
                     live.deliver(publication)

@@ -398,7 +398,9 @@ class Connection(Outgoing):
         if self._tolerance and now - self._heard_at > self._tolerance:
             self._fail(ProtocolError("There was no heart-beat in time"), CloseReason.HEARTBEAT_TIMEOUT)
             return
-        if self._live.held and now - self._connected_at >= RELEASE_AFTER:
+        if not self._live.held:
+            self._live.places = None
+        elif now - self._connected_at >= RELEASE_AFTER:
             self._release()
         silence = now - self._sent_at
         if silence >= BEAT_AFTER - timers.tick:

@@ -13,7 +13,7 @@ from tests.unit.gateways.chatkitty.conftest import Client, Connect
 from offhook.app import Core, open_core
 from offhook.codes import CloseReason, EndReason
 from offhook.domain.accounts import Application, SessionPolicy, UserChanges
-from offhook.domain.events import Position, Topic
+from offhook.domain.events import Position, Topic, application_topic
 from offhook.domain.limits import Rate
 from offhook.domain.sessions import SessionState, StoryKind
 from offhook.domain.values import PageRequest
@@ -390,3 +390,23 @@ async def test_positions_are_saved_although_saving_failed_once(
             await asyncio.sleep(0.01)
     assert failures == 1
     await reaper.stop()
+
+
+async def test_an_event_that_was_read_before_it_was_delivered_comes_once(
+    connect: Connect, core: Core, application: Application
+) -> None:
+    await core.users.create(application, "john")
+    jane = await connect().bootstrap("jane")
+    await jane.lose()
+    await rename(core, application, "john", *"ABC")
+    back = await comes_back(connect, jane)
+    assert await names_of(back, 3) == list("ABC")
+    await settle()
+    # The delivery of a commit may come after somebody has read in the history what it stored.
+    topic = application_topic(application.id)
+    position = await core.broker.position(topic)
+    (late,) = await core.broker.history(topic, Position(position.epoch, position.offset - 1), 1)
+    core.hub.publish(late)
+    await rename(core, application, "john", "D")
+    assert await names_of(back, 1) == ["D"]
+    assert back.nothing_more()
