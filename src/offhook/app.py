@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from offhook.functions.runner import FunctionRunner
 from offhook.functions.webhook import Webhooks
 from offhook.gateways.admin import admin_routes, ensure_token
 from offhook.gateways.chatkitty.acceptor import ChatKittyDoor
-from offhook.gateways.chatkitty.background import settle
+from offhook.gateways.chatkitty.background import in_background, settle
 from offhook.gateways.chatkitty.gateway import Gateway
 from offhook.gateways.chatkitty.gateway import Limits as GatewayLimits
 from offhook.gateways.chatkitty.routes import Routes
@@ -221,7 +221,6 @@ class _Commands:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def take(self, command: Command) -> None:
         """Carries a command out, in the background where it takes time."""
@@ -232,14 +231,9 @@ class _Commands:
             case BlocksChanged():
                 self._core.hub.blocks_changed(command)
             case EndSession():
-                self._run(self._core.sessions.ended_elsewhere(command))
+                in_background(self._core.sessions.ended_elsewhere(command))
             case FenceSession():
-                self._run(self._core.sessions.fenced_elsewhere(command))
-
-    def _run(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+                in_background(self._core.sessions.fenced_elsewhere(command))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import structlog
 from offhook.codes import CloseReason, EndReason
 from offhook.domain.events import Origin, Topic
 from offhook.domain.limits import Bucket
-from offhook.errors import NotFound, OffhookError, RateLimited, TooLarge
+from offhook.errors import InternalError, NotFound, OffhookError, RateLimited, TooLarge
 from offhook.gateways.chatkitty import actions, relays
 from offhook.gateways.chatkitty.background import in_background
 from offhook.gateways.chatkitty.connect import HEART_BEAT_MS, abandon, connected, open_session
@@ -152,7 +152,7 @@ class Connection(Outgoing):
     def _done(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and task.exception() is not None:
-            self._fail(as_offhook_error(RuntimeError()), CloseReason.INTERNAL)
+            self._fail(InternalError(), CloseReason.INTERNAL)
         while self._waiting and self._task is None and self._socket is not None:
             self._handle(self._waiting.popleft())
         if self._waiting is not None and not self._waiting and self._socket is not None:

@@ -7,20 +7,11 @@ from datetime import UTC, datetime
 import msgspec
 
 from offhook.errors import InternalError, InvalidInput, OffhookError, RateLimited
+from offhook.server.asgi import STATUSES
 
-ACCESS_DENIED = "AccessDeniedError"
-NAMES: dict[str, str] = {
-    "invalid_input": "ClientError",
-    "too_large": "ClientError",
-    "access_denied": ACCESS_DENIED,
-    "session_limit": ACCESS_DENIED,
-    "not_found": "ResourceNotFoundError",
-    "conflict": "ClientError",
-    "rate_limited": "RateLimitedError",
-    "unavailable": "ServiceUnavailableError",
-    "internal": "InternalServerError",
-}
+NAMES: dict[str, str] = {code: name for code, (_, name) in STATUSES.items()}
 """Error code → the ``error`` that clients see. Only AccessDeniedError makes a client stay away for good."""
+ACCESS_DENIED = NAMES["access_denied"]
 
 
 def timestamp(at: datetime | None = None) -> str:
