@@ -24,6 +24,9 @@ class EndReason(StrEnum):
     CREDENTIALS_CHANGED = "credentials_changed"
     APPLICATION_CLOSED = "application_closed"
     LEASE_EXPIRED = "lease_expired"
+    NOT_RENEWED = "not_renewed"
+    NOT_CONNECTED = "not_connected"
+    HISTORY_LOST = "history_lost"
 
 
 class CloseReason(StrEnum):
@@ -70,6 +73,9 @@ ENDINGS: dict[EndReason, Ending] = {
     EndReason.CREDENTIALS_CHANGED: Ending(4504, False, "The user's password was changed."),
     EndReason.APPLICATION_CLOSED: Ending(4505, False, "The application was deleted or disabled."),
     EndReason.LEASE_EXPIRED: Ending(4000, True, "The connection was lost and not resumed in time."),
+    EndReason.NOT_RENEWED: Ending(4007, True, "The subscription was not renewed in time."),
+    EndReason.NOT_CONNECTED: Ending(4008, True, "The notification socket was not opened in time."),
+    EndReason.HISTORY_LOST: Ending(4009, True, "The client was away for longer than what it missed is kept."),
 }
 
 CLOSINGS: dict[CloseReason, Ending] = {

@@ -6,7 +6,9 @@
     ├── InvalidInput             a value has the wrong shape; names the field
     ├── TooLarge                 a value or body is over its limit
     ├── AccessDenied             credentials refused, or the caller may not do this
-    │   └── SessionLimitReached  the duplicate-session policy refuses a further session
+    │   ├── SessionLimitReached  the duplicate-session policy refuses a further session
+    │   ├── NotSubscribed        the caller has not subscribed to the service this belongs to
+    │   └── UserDisabled         the credentials are right, but the user may not sign in
     ├── NotFound                 unknown, or not visible to the caller
     ├── Conflict                 the state does not allow it (name taken, session ended …)
     ├── RateLimited              too many requests; says when to come back
@@ -78,6 +80,18 @@ class SessionLimitReached(AccessDenied):
     """The application's duplicate-session policy refuses a further session of this user."""
 
     code = "session_limit"
+
+
+class NotSubscribed(AccessDenied):
+    """The caller has not subscribed to the service that the request belongs to."""
+
+    code = "not_subscribed"
+
+
+class UserDisabled(AccessDenied):
+    """The credentials are right, but the user may not sign in."""
+
+    code = "user_disabled"
 
 
 class NotFound(OffhookError):

@@ -20,6 +20,8 @@ MAX_PROPERTIES_DEPTH = 16
 """Levels of nesting in a user's properties."""
 MAX_STATUS = 64
 """Characters in a presence status."""
+MAX_NOTE = 255
+"""Characters in the note to a presence status."""
 MAX_URL = 2048
 """Characters in a picture's URL."""
 
@@ -41,12 +43,17 @@ class SessionPolicy:
         duplicates: what happens beyond that.
         leave_grace: how long a user stays online after the last connection broke; hides a page reload.
         resume_window: how long a broken session can be resumed.
+        socket_wait: how long a new subscription waits for its notification socket before it ends.
+        socket_grace: as ``leave_grace``, for subscriptions, whose clients may take half a minute to notice that their
+            socket broke. How long they can be resumed, their own expiry tells.
     """
 
     max_sessions: int = 50
     duplicates: DuplicatePolicy = DuplicatePolicy.END_OLDEST
     leave_grace: float = 10.0
     resume_window: float = 24 * 3600.0
+    socket_wait: float = 60.0
+    socket_grace: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +142,8 @@ class User:
         guest: created by a guest session.
         enabled: a disabled user starts no session.
         status: a presence status the user chose, or None.
+        closed: whether the user chose to be shown as not there.
+        note: what the user added to the status; empty if nothing.
         online: whether the user has a live session; changes in the same transaction as the sessions do.
         properties: the application's own data.
         has_password: whether a password is stored; then no session starts without it (or a token or function).
@@ -153,11 +162,13 @@ class User:
     online: bool = False
     properties: Mapping[str, JsonValue] = field(default_factory=dict)
     has_password: bool = False
+    closed: bool = False
+    note: str = ""
 
     @property
     def presence_status(self) -> str:
-        """The status to show: the chosen one while online, ``UNAVAILABLE`` otherwise."""
-        return (self.status or AVAILABLE) if self.online else UNAVAILABLE
+        """The status to show: the chosen one while online and not closed, ``UNAVAILABLE`` otherwise."""
+        return (self.status or AVAILABLE) if self.online and not self.closed else UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +181,8 @@ class UserChanges:
     properties: JsonObject | None = None
     guest: bool | None = None
     enabled: bool | None = None
+    closed: bool | None = None
+    note: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -207,7 +220,8 @@ def check_text(value: object, field_name: str, limit: int = MAX_NAME) -> str:
         raise InvalidInput(f"{field_name} must not be empty", field_name)
     if len(value) > limit:
         raise InvalidInput(f"{field_name} must have at most {limit} characters", field_name)
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
+    # Text that is printable holds none of them, and that is quick to tell.
+    if not value.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
         raise InvalidInput(f"{field_name} must not contain control characters", field_name)
     return value
 

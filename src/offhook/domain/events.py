@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NewType, TypeAlias
 
 from offhook.domain.accounts import User
+from offhook.domain.messages import Message
 
 Topic = NewType("Topic", str)
 """What events are published to: ``user.{id}`` or ``application.{id}``."""
@@ -47,7 +48,10 @@ class UserUpdated:
 
 @dataclass(frozen=True, slots=True)
 class PresenceChanged:
-    """A user came online, went offline or chose another status. Published to the application."""
+    """A user came online, went offline or chose another status. Published to the application.
+
+    Published to another user alone, it tells that user how the first one is from now on to them, because of a block.
+    """
 
     user: User
 
@@ -75,8 +79,35 @@ class UserUnblocked:
     user: User
 
 
-Event: TypeAlias = UserUpdated | PresenceChanged | UserDeleted | UserBlocked | UserUnblocked
-EVENT_TYPES: tuple[type[Event], ...] = (UserUpdated, PresenceChanged, UserDeleted, UserBlocked, UserUnblocked)
+UserEvent: TypeAlias = UserUpdated | PresenceChanged | UserDeleted | UserBlocked | UserUnblocked
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSent:
+    """A user was sent a message. Published to the recipient."""
+
+    message: Message
+
+
+Event: TypeAlias = UserEvent | MessageSent
+EVENT_TYPES: tuple[type[Event], ...] = (
+    UserUpdated,
+    PresenceChanged,
+    UserDeleted,
+    UserBlocked,
+    UserUnblocked,
+    MessageSent,
+)
+
+
+def subject_of(event: Event) -> int:
+    """Id of the user whom an event is about: whom it shows, or who sent the message."""
+    return event.message.sender_id if isinstance(event, MessageSent) else event.user.id
+
+
+def name_in(event: Event) -> str:
+    """Name of the user whom an event is about."""
+    return event.message.sender if isinstance(event, MessageSent) else event.user.name
 
 
 @dataclass(frozen=True, slots=True)

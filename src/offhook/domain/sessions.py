@@ -3,13 +3,16 @@
 ::
 
     starting ──activate──► active ◄──resume── suspended
-        │                    │  └──suspend──────►  │
+        │     or resume      │  └──suspend──────►  │
         └───────end──────────┴──────────end────────┘──► ended
 
-A session is *active* while it has a connection, *suspended* while it waits for a new one, and ends exactly once, for
-exactly one reason. Each connection has a *generation*, one higher than the one before; whatever arrives from an older
-generation is void (fencing). An active session lives as long as the lease of the node that holds its connection: when
-the node dies, its sessions count as suspended from the moment its lease ran out.
+A session is *starting* until it has its first connection, *active* while it has one, *suspended* while it waits for a
+new one, and ends exactly once, for exactly one reason. One that began with its connection is activated at once; one
+that was made by a request of its own (a subscription) is stored as starting, and its first connection resumes it.
+
+Each connection has a *generation*, one higher than the one before; whatever arrives from an older generation is void
+(fencing). An active session lives as long as the lease of the node that holds its connection: when the node dies, its
+sessions count as suspended from the moment its lease ran out.
 """
 
 from __future__ import annotations
@@ -70,18 +73,20 @@ class Session:
         client: the client, as of the latest connection.
         authentication: how the user proved who they are.
         state: see the module's text.
-        generation: counts the connections, from 1.
+        generation: counts the connections, from 1; 0 before the first.
         node: the node that holds the connection, or held the last one.
         started_at: UTC.
         connected_at: when the latest connection was made.
         suspended_at: when the connection broke; None while active.
         leave_at: while suspended, when the user stops counting as online through this session.
-        resumable_until: while suspended, when the session ends for good.
+        resumable_until: while starting or suspended, when the session ends for good.
         ended_at: UTC, or None.
         end_reason: why it ended, or None.
         resumes: how often it was resumed.
         positions: topic → offset up to which the client has seen that topic.
         epoch: of the positions.
+        expires_at: when the session ends unless its client renews it, connected or not; None if it need not.
+        announces: whether the user counts as online through it.
     """
 
     id: int
@@ -103,6 +108,8 @@ class Session:
     resumes: int = 0
     positions: Mapping[Topic, int] = field(default_factory=dict)
     epoch: str = ""
+    expires_at: datetime | None = None
+    announces: bool = True
 
     @property
     def live(self) -> bool:
@@ -111,15 +118,18 @@ class Session:
 
     def online(self, now: datetime) -> bool:
         """Whether the user counts as online through this session."""
+        if not self.announces:
+            return False
         if self.state is SessionState.ACTIVE:
             return True
-        return self.state is SessionState.SUSPENDED and self.leave_at is not None and now < self.leave_at
+        return self.live and self.leave_at is not None and now < self.leave_at
 
 
 class StoryKind(StrEnum):
     """What can happen to a session, as its story tells it."""
 
     STARTED = "started"
+    CONNECTED = "connected"
     SUSPENDED = "suspended"
     RESUMED = "resumed"
     ENDED = "ended"
@@ -159,29 +169,47 @@ def suspend(session: Session, at: datetime, policy: SessionPolicy) -> Session:
         Conflict: it is not active.
     """
     _expect(session, SessionState.ACTIVE)
+    if session.expires_at is None:
+        grace, until = policy.leave_grace, at + timedelta(seconds=policy.resume_window)
+    else:
+        grace, until = policy.socket_grace, session.expires_at
     return replace(
         session,
         state=SessionState.SUSPENDED,
         suspended_at=at,
-        leave_at=at + timedelta(seconds=min(policy.leave_grace, policy.resume_window)),
-        resumable_until=at + timedelta(seconds=policy.resume_window),
+        leave_at=min(at + timedelta(seconds=grace), until),
+        resumable_until=until,
     )
+
+
+def renew(session: Session, expires_at: datetime) -> Session:
+    """The client of a session that expires wants it to go on until ``expires_at``.
+
+    One that waits for its first connection does not wait longer for that.
+
+    Raises:
+        Conflict: it has ended.
+    """
+    _expect(session, SessionState.STARTING, SessionState.ACTIVE, SessionState.SUSPENDED)
+    until = expires_at if session.state is SessionState.SUSPENDED else session.resumable_until
+    return replace(session, expires_at=expires_at, resumable_until=until)
 
 
 def resume(session: Session, at: datetime, node: str, client: Client) -> Session:
     """A newer connection takes the session over, whether or not the older one is known to be gone.
 
     Raises:
-        Conflict: it has ended, has not started, or its time to be resumed is over.
+        Conflict: it has ended, or its time to be resumed is over.
     """
-    _expect(session, SessionState.ACTIVE, SessionState.SUSPENDED)
-    if session.resumable_until is not None and at >= session.resumable_until:
-        raise Conflict("The session can no longer be resumed")
+    _expect(session, SessionState.STARTING, SessionState.ACTIVE, SessionState.SUSPENDED)
+    for until in (session.resumable_until, session.expires_at):
+        if until is not None and at >= until:
+            raise Conflict("The session can no longer be resumed")
     return replace(
         session,
         state=SessionState.ACTIVE,
         generation=session.generation + 1,
-        resumes=session.resumes + 1,
+        resumes=session.resumes + (session.state is not SessionState.STARTING),
         node=node,
         client=client,
         connected_at=at,
@@ -189,6 +217,15 @@ def resume(session: Session, at: datetime, node: str, client: Client) -> Session
         leave_at=None,
         resumable_until=None,
     )
+
+
+def overdue(session: Session, at: datetime) -> EndReason | None:
+    """Why a session is to end at a time, if nothing else happens before; None if it may go on."""
+    if session.expires_at is not None and session.expires_at <= at:
+        return EndReason.NOT_RENEWED
+    if session.resumable_until is not None and session.resumable_until <= at:
+        return EndReason.NOT_CONNECTED if session.state is SessionState.STARTING else EndReason.LEASE_EXPIRED
+    return None
 
 
 def end(session: Session, at: datetime, reason: EndReason) -> Session:
