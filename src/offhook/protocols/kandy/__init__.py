@@ -1,0 +1,1 @@
+"""What Kandy.js sends and reads: REST bodies, paths, credentials, notifications and keep-alives. No I/O."""
