@@ -18,8 +18,10 @@ from typing import Protocol, TypeVar
 
 from offhook.codes import CloseReason, EndReason
 from offhook.domain.accounts import Application, User, UserChanges, UserFilter
-from offhook.domain.events import Event, Origin, Position, Topic
+from offhook.domain.events import Event, Origin, Position, Topic, subject_of
+from offhook.domain.messages import Conversation, Message, Thread
 from offhook.domain.sessions import Authentication, Session, StoryEntry
+from offhook.domain.subscriptions import Outline, Subscription
 from offhook.domain.values import JsonObject, JsonValue, Page, PageRequest
 
 T = TypeVar("T")
@@ -54,7 +56,7 @@ class Publication:
     """Id of the user whom the event is about."""
 
     def __post_init__(self) -> None:
-        self.subject = self.event.user.id
+        self.subject = subject_of(self.event)
 
 
 # --- store ---------------------------------------------------------------------------------------------------------
@@ -73,12 +75,15 @@ class Applications(Protocol):
     def get(self, application_id: int) -> Application | None: ...
     def by_name(self, name: str) -> Application | None: ...
     def by_api_key(self, api_key: str) -> Application | None: ...
+    def by_domain(self, domain: str) -> Application | None:
+        """The application with this domain, whatever its case."""
+
     def list(self) -> Sequence[Application]: ...
     def save(self, application: Application) -> None:
         """Stores every field of a known application. Raises Conflict as ``add`` does."""
 
     def delete(self, application_id: int) -> None:
-        """Deletes it with its users, blocks, sessions and topics."""
+        """Deletes it with its users, blocks, sessions, messages and topics."""
 
 
 class Users(Protocol):
@@ -104,7 +109,10 @@ class Users(Protocol):
         """Stores whether the user is online and returns the user so."""
 
     def delete(self, application_id: int, user_id: int) -> None:
-        """Deletes the user, the blocks from and of them, and their password. Past sessions stay."""
+        """Deletes the user, the blocks from and of them, and their password.
+
+        Past sessions stay, and so do messages, for whoever they were exchanged with.
+        """
 
     def password_hash(self, user_id: int) -> str | None: ...
     def set_password_hash(self, user_id: int, hashed: str | None) -> None: ...
@@ -163,7 +171,10 @@ class Sessions(Protocol):
         """Sessions, newest first."""
 
     def due(self, now: datetime, limit: int) -> Sequence[Session]:
-        """Suspended sessions whose ``leave_at`` or ``resumable_until`` has come; the longest overdue first.
+        """Sessions whose time has come; the longest overdue first.
+
+        Those are suspended ones whose ``leave_at`` or ``resumable_until`` has come, starting ones whose
+        ``resumable_until`` has, and active ones whose ``expires_at`` has.
 
         Whoever handles a session that is to leave saves it without a ``leave_at``, so that it is due once.
         """
@@ -181,6 +192,66 @@ class Sessions(Protocol):
         """Deletes sessions that ended before a time, with their stories. Returns how many."""
 
 
+class Subscriptions(Protocol):
+    """What subscriptions have beyond their sessions, inside a transaction."""
+
+    def add(self, subscription: Subscription) -> None:
+        """Stores the subscription of a session that was just added."""
+
+    def get(self, session_id: int) -> Subscription | None: ...
+    def save(self, subscription: Subscription) -> None:
+        """Stores every field of a known subscription."""
+
+    def live_of(self, user_id: int) -> Sequence[Outline]:
+        """Those of a user's sessions that have not ended, oldest first."""
+
+    def anonymous(self, application_id: int, address: str | None = None) -> int:
+        """How many live ones an application has that belong to no user (user id 0); of one address, if given."""
+
+
+class Messages(Protocol):
+    """Messages between two users, inside a transaction."""
+
+    def conversation(self, one: User, other: User) -> Conversation:
+        """The conversation between two users of one application (who may be the same); made if there is none."""
+
+    def add(self, message: Message) -> Message:
+        """Stores a new message and returns it with its id (the given id is ignored). Ids grow."""
+
+    def waiting(self, user_id: int) -> int:
+        """Id of the newest message to a user that none of their clients is known to have got; 0 if there is none."""
+
+    def undelivered(self, user_id: int, after: int, until: int, limit: int) -> Sequence[Message]:
+        """Messages to a user that no client is known to have got, with ``after < id <= until``, oldest first."""
+
+    def mark_delivered(self, marks: Sequence[tuple[int, int]]) -> None:
+        """Stores that clients got messages: (user id, id of the last one). What an earlier mark says stays true.
+
+        Marks of users who are gone are left out.
+        """
+
+    def threads(self, user_id: int, limit: int) -> Sequence[Thread]:
+        """The user's conversations that have messages the user has not deleted, the latest first."""
+
+    def thread(self, user_id: int, conversation_id: int) -> Thread | None:
+        """One of the user's conversations, even if empty by now."""
+
+    def thread_with(self, user_id: int, name: str) -> Thread | None:
+        """The user's latest conversation with a user who is, or was, of this name."""
+
+    def list(self, user_id: int, conversation_id: int, limit: int) -> Sequence[Message]:
+        """The newest messages of the user's conversation that the user has not deleted, oldest first."""
+
+    def get(self, user_id: int, message_id: int) -> Message | None:
+        """A message from or to a user, unless the user deleted it."""
+
+    def hide(self, user_id: int, conversation_id: int, message_id: int | None) -> int:
+        """Deletes a message, or all of a conversation, for one of its two users; for good once both did.
+
+        Returns how many messages that made disappear for the user.
+        """
+
+
 class Transaction(Protocol):
     """What a unit of work may do."""
 
@@ -190,6 +261,24 @@ class Transaction(Protocol):
     def users(self) -> Users: ...
     @property
     def sessions(self) -> Sessions: ...
+    @property
+    def subscriptions(self) -> Subscriptions: ...
+    @property
+    def messages(self) -> Messages: ...
+
+    def use_token(self, digest: str, until: datetime) -> bool:
+        """Remembers that a token which is good for one use was used. Returns False if it had been already.
+
+        Args:
+            digest: names the token, without being it.
+            until: when the token is not good any more by itself, and can be forgotten.
+        """
+
+    def token_used(self, digest: str) -> bool:
+        """Whether such a token is remembered as used."""
+
+    def forget_tokens(self, before: datetime, limit: int) -> int:
+        """Forgets used tokens whose time was up before a time. Returns how many."""
 
     def publish(self, topic: Topic, event: Event, origin: Origin | None = None) -> Position:
         """Publishes an event with this transaction. Returns its place in the topic."""
@@ -270,7 +359,14 @@ class BlocksChanged:
     blocks: tuple[tuple[int, frozenset[int]], ...]
 
 
-Command = EndSession | FenceSession | ApplicationChanged | BlocksChanged
+@dataclass(frozen=True, slots=True)
+class SubscriptionChanged:
+    """Command to the node that holds a session's connection: this is its subscription now."""
+
+    subscription: Subscription
+
+
+Command = EndSession | FenceSession | ApplicationChanged | BlocksChanged | SubscriptionChanged
 
 EVERY_NODE = "*"
 

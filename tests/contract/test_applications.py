@@ -17,7 +17,7 @@ FULL = an_application(
     "naïve ☎",
     guests=False,
     enabled=False,
-    sessions=SessionPolicy(3, DuplicatePolicy.REJECT_NEW, 0.5, 60.0),
+    sessions=SessionPolicy(3, DuplicatePolicy.REJECT_NEW, 0.5, 60.0, 7.5, 8.0),
     tokens=TokenPolicy(("HS256",), secret="s", jwks="https://a.example/jwks", issuer="i", audience="a"),
     webhook=WebhookPolicy("https://a.example/hook", 2.5),
 )
@@ -32,6 +32,7 @@ async def test_add_ignores_the_id_and_every_field_comes_back(system: System) -> 
     assert await applications(lambda tx: tx.applications.get(added.id)) == added
     assert await applications(lambda tx: tx.applications.by_name("naïve ☎")) == added
     assert await applications(lambda tx: tx.applications.by_api_key(FULL.api_key)) == added
+    assert await applications(lambda tx: tx.applications.by_domain(FULL.domain)) == added
     assert await applications(lambda tx: tx.applications.list()) == [added, plain]
 
 
@@ -40,6 +41,28 @@ async def test_what_is_not_there_is_none(system: System) -> None:
     assert await system.store.query(lambda tx: tx.applications.get(99)) is None
     assert await system.store.query(lambda tx: tx.applications.by_name("APP")) is None
     assert await system.store.query(lambda tx: tx.applications.by_api_key("")) is None
+    assert await system.store.query(lambda tx: tx.applications.by_domain("example")) is None
+
+
+async def test_a_domain_is_found_and_unique_whatever_its_case_and_shown_as_given(system: System) -> None:
+    wanted = an_application("first", domain="Straße.Example")
+    first = await system.store.transact(lambda tx: tx.applications.add(wanted))
+    second = await system.application("second")
+    assert first.domain == "Straße.Example"
+    spelt = ("Straße.Example", "straße.example", "STRASSE.EXAMPLE")
+    found = await system.store.query(lambda tx: [tx.applications.by_domain(domain) for domain in spelt])
+    assert found == [first] * 3
+    with pytest.raises(Conflict, match=r"The domain 'STRASSE\.example' is taken"):
+        await system.store.transact(lambda tx: tx.applications.add(an_application("third", domain="STRASSE.example")))
+    with pytest.raises(Conflict, match=r"The domain 'strasse\.example' is taken"):
+        await system.store.transact(lambda tx: tx.applications.save(replace(second, domain="strasse.example")))
+    louder = replace(first, domain="STRASSE.EXAMPLE", guests=False)
+    await system.store.transact(lambda tx: tx.applications.save(louder))
+    assert await system.store.query(lambda tx: tx.applications.by_domain("straße.example")) == louder
+    moved = replace(louder, domain="elsewhere.example")
+    await system.store.transact(lambda tx: tx.applications.save(moved))
+    assert await system.store.query(lambda tx: tx.applications.by_domain("STRASSE.EXAMPLE")) is None
+    await system.store.transact(lambda tx: tx.applications.save(replace(second, domain="strasse.example")))
 
 
 @pytest.mark.parametrize(("field", "words"), [("name", "name"), ("domain", "domain"), ("api_key", "API key")])

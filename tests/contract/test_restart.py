@@ -10,7 +10,7 @@ import pytest
 from tests.contract.systems import Engine, a_session
 
 from offhook.domain.accounts import UserFilter
-from offhook.domain.events import Position, UserUpdated, application_topic, user_topic
+from offhook.domain.events import Position, UserUpdated, application_topic, name_in, user_topic
 from offhook.domain.values import PageRequest
 from offhook.ports import Transaction
 
@@ -77,5 +77,5 @@ async def test_what_was_acknowledged_survives_kill_9(engine: Engine) -> None:
     for name, offset in acknowledged:
         assert published[int(offset)] == UserUpdated(stored[name])
     # Nothing was half done either: each user came with its publication.
-    assert {event.user.name for event in published.values()} == stored.keys()
+    assert {name_in(event) for event in published.values()} == stored.keys()
     await system.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from tests.contract.systems import NODE, START, System, a_session
@@ -65,6 +66,9 @@ async def test_add_ignores_the_id_and_every_field_comes_back(system: System) -> 
         resumable_until=START + later(3),
         resumes=2,
         positions={user_topic(user.id): 5, application_topic(user.application_id): 2**40},
+        epoch="e",
+        expires_at=START + later(4),
+        announces=False,
     )
     ended = a_session(user, state=SessionState.ENDED, ended_at=START, end_reason=EndReason.REPLACED)
     stored = await add(system, full, ended)
@@ -79,7 +83,8 @@ async def test_save_stores_every_field_and_a_line_of_the_story(system: System) -
     (session,) = await add(system, a_session(user))
     broken = suspend(session, START + later(1), POLICY)
     back = resume(broken, START + later(2), "node-2", Client("kandy", "x", "::1"))
-    over = end(replace(back, positions={user_topic(user.id): 9}), START + later(3), EndReason.OPERATOR)
+    changed = replace(back, positions={user_topic(user.id): 9}, expires_at=START + later(9), announces=False)
+    over = end(changed, START + later(3), EndReason.OPERATOR)
     story = [
         story_of_close(CloseReason.PEER_LOST, "its server died", START + later(1)),
         StoryEntry(START + later(2), StoryKind.RESUMED, detail="from ::1"),
@@ -174,6 +179,40 @@ async def test_due_is_who_is_to_leave_or_whose_time_is_over_longest_overdue_firs
     assert await due(15) == [over, first, soon]
     assert await due(15, limit=2) == [over, first]
     assert await due(1000) == [over, first, soon, late, stays]
+
+
+async def test_due_are_also_who_never_connected_and_who_was_not_renewed(system: System) -> None:
+    user = await alice(system)
+
+    def expiring(at: float) -> Session:
+        return a_session(user, expires_at=START + later(at))
+
+    def waiting(until: float) -> Session:
+        state = SessionState.STARTING
+        return a_session(user, state=state, expires_at=START + later(900), resumable_until=START + later(until))
+
+    sessions = await add(
+        system,
+        expiring(30),
+        waiting(20),
+        suspend(a_session(user), START, POLICY),  # leaves at 10
+        expiring(10),
+        waiting(5),
+        replace(suspend(expiring(15), START, POLICY), leave_at=None),
+        suspend(expiring(25), START, POLICY),
+        replace(expiring(500), leave_at=START, resumable_until=START),  # active: neither counts
+        replace(waiting(500), expires_at=START, leave_at=START),  # starting: neither counts
+        a_session(user, state=SessionState.STARTING),
+        end(expiring(1), START, EndReason.NOT_RENEWED),
+    )
+
+    def due(at: float, tx: Transaction) -> list[Session]:
+        return list(tx.sessions.due(START + later(at), 10))
+
+    expected = [sessions[index] for index in (4, 2, 3, 5, 1, 6, 0)]
+    for at, count in ((4.9, 0), (5, 1), (10, 3), (15, 4), (20, 5), (25, 6), (30, 7)):
+        assert await system.store.query(partial(due, at)) == expected[:count]
+    assert await system.store.query(lambda tx: tx.sessions.due(START + later(30), 4)) == expected[:4]
 
 
 async def test_a_session_whose_user_is_deleted_is_still_due(system: System) -> None:

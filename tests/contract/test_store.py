@@ -109,7 +109,8 @@ async def test_concurrent_units_fail_alone_and_publish_in_the_order_of_their_com
     assert await names(system, application) == {f"user-{n}" for n in range(100)} - {f"user-{n}" for n in failed}
     # Each user is where its own unit was told, with nothing between, and in the order in which they were given.
     assert [publication.position.offset for publication in system.heard] == list(range(1, 91))
-    assert [(p.event.user, p.position.offset) for p in system.heard] == stored
+    heard = [(p.event, p.position.offset) for p in system.heard]
+    assert heard == [(UserUpdated(user), offset) for user, offset in stored]
     history = await system.broker.history(topic, await system.store.query(lambda tx: tx.head(topic)), 10)
     assert list(history) == []
 

@@ -23,6 +23,8 @@ FULL = a_user(
     status="Do Not Disturb",
     online=True,
     properties={"a": [1, 2.5, None, {"ü": True}], "big": 2**70, "": "\u2028"},
+    closed=True,
+    note="back at 5 ☎",
 )
 
 
@@ -89,9 +91,16 @@ async def test_change_stores_what_is_given_and_leaves_the_rest(system: System) -
     application = await system.application()
     user = await system.user(application)
     changes = UserChanges(
-        display_name="Ålice", picture="p", status="Busy", properties={"k": 1}, guest=True, enabled=False
+        display_name="Ålice",
+        picture="p",
+        status="Busy",
+        properties={"k": 1},
+        guest=True,
+        enabled=False,
+        closed=True,
+        note="Lunch",
     )
-    for name in ("display_name", "picture", "status", "properties", "guest", "enabled"):
+    for name in ("display_name", "picture", "status", "properties", "guest", "enabled", "closed", "note"):
         one = UserChanges(**{name: getattr(changes, name)})
         stale = user
         user = await change(system, stale, one)

@@ -43,8 +43,10 @@ CHANGES = st.builds(
     properties=st.none() | PROPERTIES,
     guest=st.none() | st.booleans(),
     enabled=st.none() | st.booleans(),
+    closed=st.none() | st.booleans(),
+    note=st.none() | st.just("") | TEXT,
 )
-FIELDS = ("display_name", "picture", "status", "properties", "guest", "enabled")
+FIELDS = ("display_name", "picture", "status", "properties", "guest", "enabled", "closed", "note")
 
 
 class UsersModel(RuleBasedStateMachine):

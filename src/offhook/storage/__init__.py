@@ -6,8 +6,8 @@
                         │     └──► a few reader threads (reader.py: snapshots)
                         └──► journal ──► the in-process broker
 
-A unit of work sees a ``SQLTransaction``, whose repositories (applications.py, users.py, sessions.py) execute Core
-statements that are compiled once (statements.py).
+A unit of work sees a ``SQLTransaction``, whose repositories (applications.py, users.py, sessions.py,
+subscriptions.py, messages.py, tokens.py) execute Core statements that are compiled once (statements.py).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, case, delete, insert, select, update
 
 from offhook.domain.accounts import Application
 from offhook.domain.events import application_topic, user_topic
@@ -29,14 +29,26 @@ _FIELDS = (
 )
 _COLUMNS = (applications.c.id, *(applications.c[name] for name in _FIELDS))
 _VALUES = {name: bindparam(name, type_=applications.c[name].type) for name in _FIELDS}
-_UNIQUE = {"name": "name", "domain": "domain", "api_key": "API key"}
+_domain_key = bindparam("domain_key", type_=applications.c.domain_key.type)
+_UNIQUE = {
+    "name": ("name", "name"),
+    "domain": ("domain", "domain"),
+    "domain_key": ("domain", "domain"),
+    "api_key": ("api_key", "API key"),
+}
+"""Unique column → the field that it is made of, and what to call that."""
 
-_ADD = Statement(insert(applications).values(_VALUES).returning(applications.c.id))
+_ADD = Statement(insert(applications).values(_VALUES | {"domain_key": _domain_key}).returning(applications.c.id))
 _GET = Statement(select(*_COLUMNS).where(applications.c.id == bindparam("id")))
 _BY_NAME = Statement(select(*_COLUMNS).where(applications.c.name == bindparam("name")))
 _BY_API_KEY = Statement(select(*_COLUMNS).where(applications.c.api_key == bindparam("api_key")))
+_BY_DOMAIN = Statement(select(*_COLUMNS).where(applications.c.domain_key == bindparam("domain_key")))
 _LIST = Statement(select(*_COLUMNS).order_by(applications.c.name))
-_SAVE = Statement(update(applications).where(applications.c.id == bindparam("key")).values(_VALUES))
+# A domain that stays keeps its key, so that an application that has none can be saved as it is.
+_kept_key = case((applications.c.domain == _VALUES["domain"], applications.c.domain_key), else_=_domain_key)
+_SAVE = Statement(
+    update(applications).where(applications.c.id == bindparam("key")).values(_VALUES | {"domain_key": _kept_key})
+)
 _DELETE = Statement(delete(applications).where(applications.c.id == bindparam("id")))
 _USER_IDS = Statement(select(users.c.id).where(users.c.application_id == bindparam("id")))
 
@@ -72,6 +84,9 @@ class SQLApplications:
     def by_api_key(self, api_key: str) -> Application | None:
         return _application(self._rows.first(_BY_API_KEY, api_key=api_key))
 
+    def by_domain(self, domain: str) -> Application | None:
+        return _application(self._rows.first(_BY_DOMAIN, domain_key=domain.casefold()))
+
     def list(self) -> Sequence[Application]:
         return [Application(*row) for row in self._rows.all(_LIST)]
 
@@ -90,7 +105,8 @@ class SQLApplications:
 
 
 def _values(application: Application) -> dict[str, object]:
-    return {name: getattr(application, name) for name in _FIELDS}
+    values = {name: getattr(application, name) for name in _FIELDS}
+    return values | {"domain_key": application.domain.casefold()}
 
 
 def _application(row: Row | None) -> Application | None:
@@ -98,7 +114,7 @@ def _application(row: Row | None) -> Application | None:
 
 
 def _taken(application: Application, violation: UniqueViolation) -> Conflict:
-    for column, words in _UNIQUE.items():
+    for column, (field, words) in _UNIQUE.items():
         if f"applications.{column}" in violation.columns:
-            return Conflict(f"The {words} {getattr(application, column)!r} is taken")
+            return Conflict(f"The {words} {getattr(application, field)!r} is taken")
     return Conflict("The application exists already")

@@ -7,7 +7,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from offhook.errors import Conflict, Unavailable
 
-REVISION = "0001"
+REVISION = "0002"
 """The schema of this version: the newest revision in ``migrations/versions``."""
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, Select, bindparam, delete, func, insert, or_, select, union_all, update
 
 from offhook.domain.events import Topic
 from offhook.domain.sessions import Client, Session, StoryEntry
@@ -15,7 +16,7 @@ from offhook.domain.values import Page, PageRequest
 from offhook.errors import NotFound
 from offhook.ports import SessionFilter
 from offhook.storage.statements import Row, Rows, Statement
-from offhook.storage.tables import ACTIVE, ENDED, LIVE, SUSPENDED, sessions, stories
+from offhook.storage.tables import ACTIVE, ENDED, LIVE, RENEWED, STARTING, SUSPENDED, sessions, stories
 
 _COLUMNS = tuple(sessions.c)
 _VALUES = {column.name: bindparam(column.name, type_=column.type) for column in _COLUMNS if column.name != "id"}
@@ -39,11 +40,22 @@ _STORY = Statement(
 _LIVE_OF = Statement(select(*_COLUMNS).where(sessions.c.user_id == bindparam("user_id"), LIVE).order_by(sessions.c.id))
 
 _now = bindparam("now", type_=sessions.c.leave_at.type)
-_leaving = sessions.c.leave_at <= _now
+_stays = or_(sessions.c.leave_at.is_(None), sessions.c.leave_at > _now)
+
+
+def _overdue(time: Column[datetime], *conditions: ColumnElement[bool]) -> Select[Any]:
+    return select(*_COLUMNS, time.label("due")).where(time <= _now, *conditions)
+
+
+# Each part is read off an index of its own in the order of the whole, so that no more is read than is asked for.
 _DUE = Statement(
-    select(*_COLUMNS)
-    .where(SUSPENDED, or_(_leaving, sessions.c.resumable_until <= _now))
-    .order_by(case((_leaving, sessions.c.leave_at), else_=sessions.c.resumable_until), sessions.c.id)
+    union_all(
+        _overdue(sessions.c.leave_at, SUSPENDED),
+        _overdue(sessions.c.resumable_until, SUSPENDED, _stays),
+        _overdue(sessions.c.resumable_until, STARTING),
+        _overdue(sessions.c.expires_at, RENEWED),
+    )
+    .order_by("due", "id")
     .limit(bindparam("limit"))
 )
 _ACTIVE_NODES = Statement(select(sessions.c.node).where(ACTIVE).distinct().order_by(sessions.c.node))
@@ -147,7 +159,7 @@ class SQLSessions:
         return Page([_session(row) for row in rows], total[0], page)
 
     def due(self, now: datetime, limit: int) -> Sequence[Session]:
-        return [_session(row) for row in self._rows.all(_DUE, now=now, limit=limit)]
+        return [_session(row[:-1]) for row in self._rows.all(_DUE, now=now, limit=limit)]
 
     def active_nodes(self) -> Sequence[str]:
         return [row[0] for row in self._rows.all(_ACTIVE_NODES)]
@@ -191,4 +203,6 @@ def _values(session: Session) -> dict[str, object]:
         "resumes": session.resumes,
         "positions": dict(session.positions),
         "epoch": session.epoch,
+        "expires_at": session.expires_at,
+        "announces": session.announces,
     }

@@ -9,8 +9,10 @@ from functools import cache
 
 from sqlalchemy import (
     ColumnElement,
+    and_,
     bindparam,
     delete,
+    exists,
     false,
     func,
     insert,
@@ -27,7 +29,7 @@ from offhook.domain.values import Page, PageRequest
 from offhook.errors import Conflict, NotFound
 from offhook.storage.journal import Topics
 from offhook.storage.statements import Row, Rows, Statement, UniqueViolation
-from offhook.storage.tables import ONLINE, blocks, users
+from offhook.storage.tables import ONLINE, blocks, conversations, users
 
 _FIELDS = (
     "application_id",
@@ -41,21 +43,25 @@ _FIELDS = (
     "online",
     "properties",
 )
+_LATER_FIELDS = ("closed", "note")
+"""Those that come after ``has_password`` in a User."""
 _COLUMNS = (
     users.c.id,
     *(users.c[name] for name in _FIELDS),
     users.c.password_hash.is_not(None).label("has_password"),
+    *(users.c[name] for name in _LATER_FIELDS),
 )
 # Not for RETURNING, where SQLite (seen in 3.40) takes IS NOT NULL on a column without a value to be true.
 _WIDTH = len(_COLUMNS)
-_CHANGEABLE = ("display_name", "picture", "status", "properties", "guest", "enabled")
+_STORED = (*_FIELDS, *_LATER_FIELDS)
+_CHANGEABLE = ("display_name", "picture", "status", "properties", "guest", "enabled", "closed", "note")
 
 _id = users.c.id == bindparam("id")
 _application = users.c.application_id == bindparam("application_id")
 
 _ADD = Statement(
     insert(users)
-    .values({name: bindparam(name, type_=users.c[name].type) for name in (*_FIELDS, "display_key")})
+    .values({name: bindparam(name, type_=users.c[name].type) for name in (*_STORED, "display_key")})
     .returning(users.c.id)
 )
 _GET = Statement(select(*_COLUMNS).where(_id, _application))
@@ -77,6 +83,15 @@ _SET_ONLINE = Statement(
     .values(online=bindparam("online"))
 )
 _DELETE = Statement(delete(users).where(_id, _application))
+_ABANDON = Statement(
+    # Conversations of a user who is gone with somebody who is gone as well, or with themselves.
+    delete(conversations).where(
+        or_(
+            and_(conversations.c.one_id == bindparam("id"), ~exists().where(users.c.id == conversations.c.other_id)),
+            and_(conversations.c.other_id == bindparam("id"), ~exists().where(users.c.id == conversations.c.one_id)),
+        )
+    )
+)
 _PASSWORD = Statement(select(users.c.password_hash).where(_id))
 _SET_PASSWORD = Statement(
     update(users).where(users.c.id == bindparam("key")).values(password_hash=bindparam("password_hash"))
@@ -163,7 +178,7 @@ class SQLUsers:
         self._topics = topics
 
     def add(self, user: User) -> User:
-        values = {name: getattr(user, name) for name in _FIELDS}
+        values = {name: getattr(user, name) for name in _STORED}
         try:
             row = self._rows.first(_ADD, **values, display_key=user.display_name.casefold())
         except UniqueViolation as violation:
@@ -204,6 +219,7 @@ class SQLUsers:
 
     def delete(self, application_id: int, user_id: int) -> None:
         if self._rows.run(_DELETE, application_id=application_id, id=user_id):
+            self._rows.run(_ABANDON, id=user_id)
             self._topics.close(user_topic(user_id))
 
     def password_hash(self, user_id: int) -> str | None:

@@ -13,12 +13,14 @@ from offhook.domain.accounts import User
 from offhook.domain.events import (
     EVENT_TYPES,
     Event,
+    MessageSent,
     PresenceChanged,
     UserBlocked,
     UserDeleted,
     UserUnblocked,
     UserUpdated,
 )
+from offhook.domain.messages import Message
 from offhook.storage.event_codec import UnknownEvent, decode, encode
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -42,6 +44,20 @@ USERS = st.builds(
     online=st.booleans(),
     properties=st.dictionaries(TEXT, JSON, max_size=3),
     has_password=st.booleans(),
+    closed=st.booleans(),
+    note=TEXT,
+)
+MESSAGES = st.builds(
+    Message,
+    id=IDS,
+    application_id=IDS,
+    conversation_id=IDS,
+    sender_id=IDS,
+    sender=TEXT,
+    recipient_id=IDS,
+    recipient=TEXT,
+    text=TEXT,
+    sent_at=st.datetimes(timezones=st.just(UTC)),
 )
 EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(UserUpdated, USERS),
@@ -49,6 +65,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(UserDeleted, USERS),
     st.builds(UserBlocked, USERS, TEXT),
     st.builds(UserUnblocked, USERS),
+    st.builds(MessageSent, MESSAGES),
 )
 
 
@@ -58,7 +75,8 @@ def test_every_event_comes_back_as_it_was(event: Event) -> None:
 
 
 def test_every_type_of_event_is_tried_above() -> None:
-    assert set(EVENT_TYPES) == {UserUpdated, PresenceChanged, UserDeleted, UserBlocked, UserUnblocked}
+    tried = {UserUpdated, PresenceChanged, UserDeleted, UserBlocked, UserUnblocked, MessageSent}
+    assert set(EVENT_TYPES) == tried
 
 
 STORED = b"""{"type": "user_blocked", "blocked_at": "2026-03-01T00:00:00+00:00", "user": {
@@ -70,6 +88,7 @@ def test_fields_that_an_older_version_did_not_write_take_their_defaults() -> Non
     event = decode(STORED)
     assert isinstance(event, UserBlocked)
     assert (event.user.id, event.user.enabled, event.user.properties) == (3, True, {})
+    assert (event.user.closed, event.user.note) == (False, "")
     assert event.user.created_at.isoformat() == "2026-02-01T10:00:00.000001+00:00"
 
 
