@@ -22,6 +22,8 @@ from offhook.ports import EVERY_NODE, ApplicationChanged, Broker, Clock, Session
 from offhook.services.sessions import SessionService
 
 MAX_CACHED = 10_000
+DEFAULT = "default"
+"""Name of the application of users whose names tell none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class ApplicationService:
         self._clock = clock
         self._sessions = sessions
         self._by_key: dict[str, Application] = {}
+        self._by_domain: dict[str, Application] = {}
         self._forgotten = 0
 
     async def create(
@@ -93,7 +96,10 @@ class ApplicationService:
         )
         if changes is not None:
             application = _changed(application, changes)
-        return await self._store.transact(lambda tx: tx.applications.add(application)), secret
+        added = await self._store.transact(lambda tx: tx.applications.add(application))
+        # Names that were another application's until now may be this one's.
+        await self._broker.send(EVERY_NODE, ApplicationChanged(added.id, closed=not added.enabled))
+        return added, secret
 
     async def by_api_key(self, api_key: str) -> Application:
         """The application with this key.
@@ -112,6 +118,31 @@ class ApplicationService:
             # What was read before something changed must not be remembered after it.
             if forgotten == self._forgotten:
                 self._by_key[api_key] = application
+        if not application.enabled:
+            raise AccessDenied("The application is disabled")
+        return application
+
+    async def by_username(self, name: str) -> Application:
+        """The application that a user's whole name belongs to, as Kandy's clients give no other hint.
+
+        That is the one whose domain stands behind the last ``@``; else the one named DEFAULT; else the only one.
+
+        Raises:
+            AccessDenied: there is none, or it is disabled.
+        """
+        domain = name.rpartition("@")[2].casefold() if "@" in name else ""
+        application = self._by_domain.get(domain)
+        if application is None:
+            forgotten = self._forgotten
+            found = await self._store.query(lambda tx: _by_domain(tx, domain))
+            if found is None:
+                raise AccessDenied("The username belongs to no application")
+            application, known = found
+            # Of domains that no application has nothing is remembered: they are anybody's to make up.
+            if known and forgotten == self._forgotten:
+                if len(self._by_domain) >= MAX_CACHED:
+                    self._by_domain.clear()
+                self._by_domain[domain] = application
         if not application.enabled:
             raise AccessDenied("The application is disabled")
         return application
@@ -179,6 +210,8 @@ class ApplicationService:
         self._forgotten += 1
         for key in [key for key, application in self._by_key.items() if application.id == application_id]:
             del self._by_key[key]
+        # Which application is meant where a name tells none may depend on any of them.
+        self._by_domain.clear()
 
     @staticmethod
     def check_secret(application: Application, secret: str) -> bool:
@@ -196,6 +229,16 @@ def _by_name(tx: Transaction, name: str) -> Application:
     if application is None:
         raise NotFound(f"There is no application named {name!r}")
     return application
+
+
+def _by_domain(tx: Transaction, domain: str) -> tuple[Application, bool] | None:
+    """The application that a domain (empty: none was given) belongs to, and whether that may be remembered."""
+    if domain and (application := tx.applications.by_domain(domain)) is not None:
+        return application, True
+    if (application := tx.applications.by_name(DEFAULT)) is not None:
+        return application, not domain
+    applications = tx.applications.list()
+    return (applications[0], not domain) if len(applications) == 1 else None
 
 
 def _is_key(text: str) -> bool:

@@ -1,7 +1,8 @@
 """The sessions whose connections this node holds, and the way of events to them.
 
-A live session hears two topics: its user's own, and its application's. The hub keeps one subscription at the broker
-for each topic, whatever the number of sessions, and hands each publication to every session of the topic in turn.
+A live session hears two topics: its user's own, and its application's; of the latter, one that watches certain users
+hears only what is about them. The hub keeps one subscription at the broker for each topic, whatever the number of
+sessions, and hands each publication to every session that hears it in turn.
 
 A session that was resumed is *held* first: what is published meanwhile is kept aside. When its client is ready, the
 events it missed are taken from the topic's history, then those set aside, then it is live: in order, each once.
@@ -10,7 +11,7 @@ events it missed are taken from the topic's history, then those set aside, then 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -20,21 +21,24 @@ from offhook.domain.accounts import Application, User
 from offhook.domain.events import (
     Position,
     Topic,
-    UserBlocked,
-    UserUnblocked,
     UserUpdated,
     application_topic,
+    name_in,
     user_topic,
 )
 from offhook.domain.sessions import Session
-from offhook.ports import BlocksChanged, Broker, HistoryLost, Publication
+from offhook.domain.subscriptions import Subscription
+from offhook.ports import BlocksChanged, Broker, HistoryLost, Publication, SubscriptionChanged
 
-HISTORY_PAGE = 100
+HISTORY_PAGE = 50
 """Missed events that are delivered before a look at whether the client keeps up."""
+MAX_REPLAY = 2_000
+"""Events of everybody that are looked through for those that a session watches; who missed more starts over there."""
 MAX_HELD = 10_000
 """Publications set aside for one held session; what comes after them is taken from the topics' histories."""
 
 NOBODY: frozenset[int] = frozenset()
+NO_ONE: frozenset[str] = frozenset()
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +58,12 @@ class Outlet(Protocol):
     def drop(self, reason: CloseReason) -> None:
         """Closes the connection; the session lives on elsewhere or later."""
 
+    def changed(self) -> None:
+        """The session's subscription has changed."""
+
+    def saved(self, proof: int) -> None:
+        """What the session's client had seen is stored: up to what ``LiveSession.proof`` was then."""
+
 
 class LiveSession:
     """A session with a connection on this node.
@@ -64,10 +74,16 @@ class LiveSession:
         user: its user, kept up to date by the user's own events.
         user_as_of: offset in the user's topic of the latest event that ``user`` reflects.
         acked: topic → offset of the last event that the client is known to have seen.
+        proof: counts what the outlet learnt of what its client has seen, for ``Outlet.saved``; 0 if it does not care.
+        taken: id of the last message to its user that the client is known to have got; 0 if none.
+        subscription: what it has subscribed to, if it is a subscription.
+        watched: names of the users about whom it hears; None for everybody.
         blocked: ids of the users of whom this one is to hear nothing, nor they of this one.
         release: the delivery of what it missed, while that goes on.
         places: up to where what it missed has been delivered; None once nothing up to there can come again.
         recovered: False if the session was resumed but some of what it missed is gone.
+        lost: the topics of which that is so.
+        share: into how many notifications its connection may make one event.
         gone: whether it has left the hub.
     """
 
@@ -77,17 +93,31 @@ class LiveSession:
         "application",
         "blocked",
         "gone",
+        "lost",
         "outlet",
         "places",
+        "proof",
         "record",
         "recovered",
         "release",
+        "share",
+        "subscription",
+        "taken",
         "user",
         "user_as_of",
         "user_id",
+        "watched",
     )
 
-    def __init__(self, record: Session, application: Application, user: User, user_as_of: int, outlet: Outlet) -> None:
+    def __init__(
+        self,
+        record: Session,
+        application: Application,
+        user: User,
+        user_as_of: int,
+        outlet: Outlet,
+        subscription: Subscription | None = None,
+    ) -> None:
         self.record = record
         self.application = application
         self.user = user
@@ -95,7 +125,13 @@ class LiveSession:
         self.user_as_of = user_as_of
         self.outlet = outlet
         self.acked: dict[Topic, int] = dict(record.positions)
+        self.proof = 0
+        self.taken = 0
+        self.subscription = subscription
+        self.watched: frozenset[str] | None = None if subscription is None else NO_ONE
         self.recovered = True
+        self.lost: frozenset[Topic] = frozenset()
+        self.share = 1
         self.release: asyncio.Future[None] | None = None
         self.places: dict[Topic, Position] | None = None
         self.blocked: frozenset[int] = NOBODY
@@ -107,9 +143,10 @@ class LiveSession:
         return self.record.id
 
     @property
-    def topics(self) -> tuple[Topic, Topic]:
+    def topics(self) -> tuple[Topic, ...]:
         """What the session hears."""
-        return user_topic(self.user_id), application_topic(self.record.application_id)
+        own = user_topic(self.user_id)
+        return (own,) if self.watched == NO_ONE else (own, application_topic(self.record.application_id))
 
     @property
     def held(self) -> bool:
@@ -125,19 +162,33 @@ class LiveSession:
         if self._held is not None:
             if len(self._held) <= MAX_HELD:
                 self._held.append(publication)
-        elif self.places is None or publication.position.offset > self.places[publication.topic].offset:
+            return
+        place = None if self.places is None else self.places.get(publication.topic)
+        if place is None or publication.position.offset > place.offset:
             self.emit(publication)
+
+    def fall_behind(self, sent: Mapping[Topic, int]) -> None:
+        """Keeps events back from now on, until ``Hub.release``, since the client is to take others first.
+
+        Args:
+            sent: topic → offset of the last event that the client was sent.
+        """
+        self.places = {topic: Position(self.record.epoch, sent[topic]) for topic in self.topics}
+        self.hold()
 
     def emit(self, publication: Publication) -> None:
         """Gives one event to the client."""
         if publication.subject == self.user_id:
-            if publication.topic != user_topic(self.user_id):
+            if self.watched is None and publication.topic != user_topic(self.user_id):
                 # What everybody may know of a user, the user's own topic tells them.
                 return
             # What is replayed to a client that was away may be older than what the session knows already.
-            if isinstance(publication.event, UserUpdated) and publication.position.offset > self.user_as_of:
-                self.user, self.user_as_of = publication.event.user, publication.position.offset
-        if publication.subject not in self.blocked or isinstance(publication.event, UserBlocked | UserUnblocked):
+            offset = publication.position.offset
+            own = publication.topic == user_topic(self.user_id)
+            if own and isinstance(publication.event, UserUpdated) and offset > self.user_as_of:
+                self.user, self.user_as_of = publication.event.user, offset
+        # What is on the user's own topic is meant for the user, whoever it is about.
+        if publication.subject not in self.blocked or publication.topic == user_topic(self.user_id):
             self.outlet.deliver(publication)
 
     def take_held(self) -> list[Publication]:
@@ -148,6 +199,39 @@ class LiveSession:
     def go_live(self) -> None:
         """Stops holding."""
         self._held = None
+
+
+class _Members:
+    """Who hears a topic.
+
+    Attributes:
+        whole: those who hear all of it.
+        watching: by username, those who hear what is about that user.
+        handed: offset of the last publication that was handed out; 0 if none was.
+    """
+
+    __slots__ = ("handed", "watching", "whole")
+
+    def __init__(self) -> None:
+        self.handed = 0
+        self.whole: dict[LiveSession, None] = {}
+        self.watching: dict[str, dict[LiveSession, None]] = {}
+
+    def watch(self, live: LiveSession, names: Iterable[str]) -> None:
+        for name in names:
+            self.watching.setdefault(name, {})[live] = None
+
+    def unwatch(self, live: LiveSession, names: Iterable[str]) -> None:
+        for name in names:
+            sessions = self.watching.get(name)
+            if sessions is not None:
+                sessions.pop(live, None)
+                if not sessions:
+                    del self.watching[name]
+
+    @property
+    def empty(self) -> bool:
+        return not self.whole and not self.watching
 
 
 class Hub:
@@ -162,7 +246,7 @@ class Hub:
         self._broker = broker
         self._count = count
         self._sessions: dict[int, LiveSession] = {}
-        self._topics: dict[Topic, dict[LiveSession, None]] = {}
+        self._topics: dict[Topic, _Members] = {}
         self._blocks: dict[int, frozenset[int]] = {}
 
     def load_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
@@ -180,8 +264,17 @@ class Hub:
                 self._blocks[user_id] = others
             else:
                 self._blocks.pop(user_id, None)
-            for live in self._topics.get(user_topic(user_id), ()):
+            members = self._topics.get(user_topic(user_id))
+            for live in () if members is None else members.whole:
                 live.blocked = others
+
+    def subscription_changed(self, command: SubscriptionChanged) -> None:
+        """Learns a subscription anew, unless what is known of it is newer."""
+        live = self._sessions.get(command.subscription.session_id)
+        if live is None or live.subscription is None or live.subscription.version >= command.subscription.version:
+            return
+        live.subscription = command.subscription
+        live.outlet.changed()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -198,27 +291,75 @@ class Hub:
         live.hold()
         live.blocked = self._blocks.get(live.user_id, NOBODY)
         self._sessions[live.id] = live
-        for topic in live.topics:
-            members = self._topics.get(topic)
-            if members is None:
-                members = self._topics[topic] = {}
-                members[live] = None
-                await self._broker.subscribe(topic)
-            else:
-                members[live] = None
+        own, everybody = user_topic(live.user_id), application_topic(live.record.application_id)
+        await self._hear(own, lambda members: members.whole.__setitem__(live, None))
+        if live.watched is None:
+            await self._hear(everybody, lambda members: members.whole.__setitem__(live, None))
+
+    async def watch(self, live: LiveSession, names: frozenset[str]) -> None:
+        """Makes these the users about whom a session hears: from now on, or, if it heard of some before, from there.
+
+        If that lies too far back, the topic is added to what the session has ``lost``, and it hears from now on. What
+        it has acknowledged stays as it is then, until its client was told all anew.
+        """
+        before = live.watched or NO_ONE
+        topic = application_topic(live.record.application_id)
+        # What failed half-way is done again.
+        if live.gone or (names == before and (not names or topic in live.acked)):
+            return
+        live.watched = names
+        if names - before:
+            await self._hear(topic, lambda members: members.watch(live, names - before))
+        if before - names:
+            await self._mute(topic, lambda members: members.unwatch(live, before - names))
+        if not names:
+            live.acked.pop(topic, None)
+            if live.places is not None:
+                live.places.pop(topic, None)
+            return
+        head = await self._broker.position(topic)
+        live.acked.setdefault(topic, head.offset)
+        if live.places is None:
+            live.places = {heard: await self._seen(live, heard) for heard in live.topics}
+        place = live.places.setdefault(topic, await self._seen(live, topic))
+        if head.offset - place.offset > MAX_REPLAY:
+            live.lost |= {topic}
+            live.places[topic] = head
+
+    def handed(self, topic: Topic) -> int:
+        """Offset of the last publication of a topic that was handed to those on this node who hear of it; 0 if none."""
+        members = self._topics.get(topic)
+        return 0 if members is None else members.handed
+
+    async def _hear(self, topic: Topic, enter: Callable[[_Members], None]) -> None:
+        members = self._topics.get(topic)
+        if members is None:
+            members = self._topics[topic] = _Members()
+            enter(members)
+            await self._broker.subscribe(topic)
+        else:
+            enter(members)
+
+    async def _mute(self, topic: Topic, quit_: Callable[[_Members], None]) -> None:
+        members = self._topics.get(topic)
+        if members is not None:
+            quit_(members)
+            if members.empty:
+                del self._topics[topic]
+                await self._broker.unsubscribe(topic)
 
     async def leave(self, live: LiveSession) -> None:
         """Removes a session, if it is still the one that is here under its id. Idempotent."""
         live.gone = True
         if self._sessions.get(live.id) is live:
             del self._sessions[live.id]
-        for topic in live.topics:
-            members = self._topics.get(topic)
-            if members is not None and live in members:
-                del members[live]
-                if not members:
-                    del self._topics[topic]
-                    await self._broker.unsubscribe(topic)
+        watched = live.watched
+        await self._mute(user_topic(live.user_id), lambda members: members.whole.pop(live, None))
+        everybody = application_topic(live.record.application_id)
+        if watched is None:
+            await self._mute(everybody, lambda members: members.whole.pop(live, None))
+        elif watched:
+            await self._mute(everybody, lambda members: members.unwatch(live, watched))
 
     async def recoverable(self, live: LiveSession) -> bool:
         """Whether the history since what the session has seen is all there."""
@@ -255,10 +396,11 @@ class Hub:
             behind = False
             for topic, place in places.items():
                 try:
-                    page = await self._broker.history(topic, place, HISTORY_PAGE)
+                    page = await self._broker.history(topic, place, max(1, HISTORY_PAGE // live.share))
                 except HistoryLost:
                     log.warning("history_lost", session=live.id, topic=topic)
                     live.recovered = False
+                    live.lost |= {topic}
                     places[topic] = await self._broker.position(topic)
                     behind = True
                     continue
@@ -276,7 +418,7 @@ class Hub:
         live.go_live()
         for publication in held:
             live.deliver(publication)
-        if not missed:
+        if not missed and not live.held:
             # What was read in a history may have been stored a moment before its delivery, which is still to come;
             # where nothing was read, there is nothing to look out for.
             live.places = None
@@ -284,15 +426,20 @@ class Hub:
     def publish(self, publication: Publication) -> None:
         """Hands a publication to every session of its topic."""
         members = self._topics.get(publication.topic)
-        if members is not None:
-            self._count(len(members))
-            subject = publication.subject
-            for live in list(members):
-                # The common case of ``LiveSession.deliver`` without that call: this is for every event of everyone.
-                if live._held is None and live.places is None and not live.blocked and live.user_id != subject:
-                    live.outlet.deliver(publication)
-                else:
-                    live.deliver(publication)
+        if members is None:
+            return
+        members.handed = publication.position.offset
+        hearing = list(members.whole)
+        if members.watching:
+            hearing += members.watching.get(name_in(publication.event), ())
+        self._count(len(hearing))
+        subject = publication.subject
+        for live in hearing:
+            # The common case of ``LiveSession.deliver`` without that call: this is for every event of everyone.
+            if live._held is None and live.places is None and not live.blocked and live.user_id != subject:
+                live.outlet.deliver(publication)
+            else:
+                live.deliver(publication)
 
     async def _seen(self, live: LiveSession, topic: Topic) -> Position:
         seen = live.acked.get(topic)

@@ -131,32 +131,35 @@ class Reaper:
             await asyncio.sleep(pause)
             self._seen_more.clear()
             began = time.monotonic()
+            failed: Exception | None = None
             try:
                 await self.save_positions()
-            except Exception:
-                log.exception("positions_not_saved")
-                self._seen_more.set()
+            except Exception as error:
+                failed = error
             pause = min(max(SAVE_AFTER, SAVE_SHARE * (time.monotonic() - began)), SAVE_AT_LATEST)
+            if failed is not None:
+                log.error("positions_not_saved", exc_info=failed)
+                self._seen_more.set()
 
     async def sweep(self) -> None:
         """Lets users leave whose sessions are broken for too long, and ends sessions that nobody resumed."""
         while True:
             handled, ended = await self._store.transact(self._sweep)
-            for _ in range(ended):
-                self._observer.session_ended(EndReason.LEASE_EXPIRED)
+            for session, reason in ended:
+                await self._sessions.tell_ended([session], reason)
             if handled < BATCH:
                 return
 
-    def _sweep(self, tx: Transaction) -> tuple[int, int]:
+    def _sweep(self, tx: Transaction) -> tuple[int, Sequence[tuple[Session, EndReason]]]:
         now = self._clock.now()
         due = tx.sessions.due(now, BATCH)
-        ended = 0
+        ended: list[tuple[Session, EndReason]] = []
         for session in due:
-            if session.resumable_until is not None and session.resumable_until <= now:
-                over = rules.end(session, now, EndReason.LEASE_EXPIRED)
-                story = rules.StoryEntry(now, rules.StoryKind.ENDED, EndReason.LEASE_EXPIRED.value)
-                tx.sessions.save(over, story)
-                ended += 1
+            reason = rules.overdue(session, now)
+            if reason is not None:
+                over = rules.end(session, now, reason)
+                tx.sessions.save(over, rules.StoryEntry(now, rules.StoryKind.ENDED, reason.value))
+                ended.append((over, reason))
             else:
                 tx.sessions.save(replace(session, leave_at=None))
         for application_id, user_id in {(session.application_id, session.user_id) for session in due}:
@@ -219,19 +222,34 @@ class Reaper:
             return
         dirty, self._dirty = self._dirty, set()
         # What a connection that is gone had seen was saved when it went; a newer one may have seen more since.
-        rows: list[tuple[int, Mapping[Topic, int]]] = [(live.id, dict(live.acked)) for live in dirty if not live.gone]
+        here = [(live, dict(live.acked), live.proof) for live in dirty if not live.gone]
+        rows: list[tuple[int, Mapping[Topic, int]]] = [(live.id, acked) for live, acked, _ in here]
+        # Which messages a user got is known of the user, and counts beyond the session, too.
+        marks = [(live.user_id, live.taken) for live in dirty if live.taken]
+
+        def save(tx: Transaction) -> None:
+            tx.sessions.save_positions(rows)
+            if marks:
+                tx.messages.mark_delivered(marks)
+
         try:
-            await self._store.transact(lambda tx: tx.sessions.save_positions(rows))
+            await self._store.transact(save)
         except BaseException:
             self._dirty |= dirty
             raise
+        for live, _, proof in here:
+            if proof:
+                live.outlet.saved(proof)
 
     async def forget(self) -> None:
-        """Deletes old sessions from the ledger, a batch at a time."""
+        """Deletes old sessions from the ledger and used tokens that are too old anyway, a batch at a time."""
         before = self._clock.now() - timedelta(seconds=self._retention)
         forgotten = BATCH
         while forgotten == BATCH:
             forgotten = await self._store.transact(lambda tx: tx.sessions.forget(before, BATCH))
+        forgotten = BATCH
+        while forgotten == BATCH:
+            forgotten = await self._store.transact(lambda tx: tx.forget_tokens(self._clock.now(), BATCH))
 
     async def _retry_suspensions(self) -> None:
         for session_id in list(self._sessions.unsaved):

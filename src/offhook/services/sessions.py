@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import structlog
 
@@ -12,31 +11,29 @@ from offhook.codes import CloseReason, EndReason
 from offhook.domain import sessions as rules
 from offhook.domain.accounts import (
     Application,
-    DuplicatePolicy,
-    SessionPolicy,
     User,
-    UserChanges,
 )
-from offhook.domain.events import Topic, UserUpdated, application_topic, user_topic
-from offhook.domain.sessions import Authentication, Client, Session, SessionState, StoryEntry, StoryKind
+from offhook.domain.events import user_topic
+from offhook.domain.sessions import Client, Session, SessionState, StoryEntry, StoryKind
+from offhook.domain.subscriptions import Subscription
 from offhook.domain.values import JsonObject, Page, PageRequest
-from offhook.errors import AccessDenied, Conflict, NotFound, OffhookError, SessionLimitReached, Unavailable
+from offhook.errors import AccessDenied, Conflict, NotFound, OffhookError, Unavailable
 from offhook.ports import (
     Broker,
     Clock,
     EndSession,
     FenceSession,
     Observer,
-    Profile,
     SessionFilter,
     StartAttempt,
     Store,
     Transaction,
 )
-from offhook.services.authentication import Authenticator, Newcomer, Verdict, admit
+from offhook.services.authentication import Authenticator
 from offhook.services.hub import Hub, LiveSession, Outlet
 from offhook.services.presence import arrive, leave
 from offhook.services.signing import SessionToken, Signer
+from offhook.services.starting import NOBODY_ID, Begun, Starter, anonymous, ended_with_story
 
 BATCH = 500
 """Sessions changed in one transaction when many are changed at once."""
@@ -63,6 +60,7 @@ class _Resumed:
     session: Session
     old_node: str
     same_epoch: bool
+    subscription: Subscription | None = None
 
 
 class SessionService:
@@ -95,6 +93,7 @@ class SessionService:
         self._observer = observer
         self._restart_grace = restart_grace
         self.node = node
+        self.starter = Starter(clock, node)
         self._closed: set[int] = set()
         self.unsaved: dict[int, tuple[LiveSession, CloseReason, str]] = {}
         """Suspensions that the store did not take yet, to be tried again."""
@@ -124,20 +123,29 @@ class SessionService:
         attempt = StartAttempt(application.name, username, auth_params, client.protocol, client.address)
         try:
             async with self._authenticator.attempt(application, attempt) as verdict:
-                user, session, ended = await self._store.transact(
-                    lambda tx: self._start(tx, application, username, verdict, client)
+                begun = await self._store.transact(
+                    lambda tx: self.starter.begin(tx, application, username, verdict, client)
                 )
         except OffhookError as error:
             self._observer.session_refused(error.code)
             raise
-        self._observer.session_started(verdict.authentication)
-        for old in ended:
-            reason = old.end_reason or EndReason.REPLACED
-            self._observer.session_ended(reason)
-            await self._broker.send(old.node, EndSession(old.id, reason))
+        await self.tell_begun(begun)
+        user, session = begun.user, begun.session
         live = LiveSession(session, application, user, session.positions[user_topic(user.id)], outlet)
         await self._join(live)
         return live
+
+    async def tell_begun(self, begun: Begun) -> None:
+        """Tells the clients of sessions that ended for a new one, and counts all of it."""
+        self._observer.session_started(begun.session.authentication)
+        for old in begun.ended:
+            reason = old.end_reason or EndReason.REPLACED
+            self._observer.session_ended(reason)
+            await self._broker.send(old.node, EndSession(old.id, reason))
+
+    def refused(self, error: OffhookError) -> None:
+        """Counts a start that was refused outside ``start``."""
+        self._observer.session_refused(error.code)
 
     async def _join(self, live: LiveSession) -> None:
         """Makes a session that is stored as active a live one, or sees to it that it does not stay active."""
@@ -157,55 +165,56 @@ class SessionService:
         else:
             self._closed.discard(application_id)
 
-    def _start(
-        self, tx: Transaction, application: Application, username: str, verdict: Verdict, client: Client
-    ) -> tuple[User, Session, Sequence[Session]]:
-        now = self._clock.now()
-        user = tx.users.by_name(application.id, username)
-        if user is None:
-            user = tx.users.add(_newcomer(application, username, verdict, now))
-            earlier: Sequence[Session] = ()
-        else:
-            by_password = verdict.authentication is Authentication.PASSWORD
-            admit(application, verdict, user, tx.users.password_hash(user.id) if by_password else None)
-            earlier = tx.sessions.live_of(user.id)
-        ended: list[Session] = []
-        if verdict.authentication is Authentication.TOKEN and user.guest:
-            # The name is this person's; whoever went by it as a guest has to leave.
-            user = tx.users.change(user, UserChanges(guest=False))
-            guests = [old for old in earlier if old.authentication is Authentication.GUEST]
-            earlier = [old for old in earlier if old not in guests]
-            ended += [self._close(tx, old, now, EndReason.CREDENTIALS_CHANGED) for old in guests]
-        ended += [self._close(tx, old, now, EndReason.REPLACED) for old in _make_room(earlier, application.sessions)]
-        if verdict.authentication is Authentication.FUNCTION and verdict.profile is not None:
-            user = _merge(tx, user, verdict.profile)
-        user = arrive(tx, user)
-        session = tx.sessions.add(
-            rules.activate(
-                Session(
-                    id=0,
-                    application_id=application.id,
-                    user_id=user.id,
-                    user_name=user.name,
-                    client=client,
-                    authentication=verdict.authentication,
-                    state=SessionState.STARTING,
-                    generation=1,
-                    node=self.node,
-                    started_at=now,
-                    connected_at=now,
-                    positions=_heads(tx, user),
-                    epoch=tx.head(user_topic(user.id)).epoch,
-                )
-            )
-        )
-        return user, session, ended
+    async def attach(
+        self,
+        session_id: int,
+        client: Client,
+        outlet: Outlet,
+        check: Callable[[Transaction, int], None] | None = None,
+    ) -> LiveSession | None:
+        """Gives a subscription a connection: its first, or a newer one.
 
-    @staticmethod
-    def _close(tx: Transaction, session: Session, now: datetime, reason: EndReason) -> Session:
-        ended, story = _ended(session, now, reason, "")
-        tx.sessions.save(ended, story)
-        return ended
+        Args:
+            session_id: the subscription's session; that the client may have it was checked before.
+            client: what is known of the client at this connection.
+            outlet: its connection.
+            check: is given the transaction and the user's id first, and raises if the client may not have it after all.
+
+        Returns:
+            The session, held, or None if it has ended.
+
+        Raises:
+            AccessDenied: the application was disabled meanwhile.
+            Unavailable: the store does not take it, or a newer connection has the session.
+        """
+        found = await self._store.transact(lambda tx: self._attach(tx, session_id, client, check))
+        if found is None:
+            return None
+        application, resumed = found
+        return await self._take_over(application, resumed, outlet)
+
+    def _attach(
+        self,
+        tx: Transaction,
+        session_id: int,
+        client: Client,
+        check: Callable[[Transaction, int], None] | None,
+    ) -> tuple[Application, _Resumed] | None:
+        session = tx.sessions.get(session_id)
+        subscription = tx.subscriptions.get(session_id)
+        application = None if session is None else tx.applications.get(session.application_id)
+        if session is None or subscription is None or application is None or not application.enabled:
+            return None
+        if session.user_id == NOBODY_ID:
+            user: User | None = anonymous(application, session.started_at)
+        else:
+            user = tx.users.get(application.id, session.user_id)
+        if user is None or not user.enabled:
+            return None
+        if check is not None:
+            check(tx, user.id)
+        resumed = self._taken_over(tx, session, user, replace(session.client, address=client.address))
+        return None if resumed is None else (application, replace(resumed, subscription=subscription))
 
     async def resume(
         self, application: Application, username: str, token: str, client: Client, outlet: Outlet
@@ -231,17 +240,19 @@ class SessionService:
         if shown is None:
             return None
         found = await self._store.transact(lambda tx: self._resume(tx, application, username, shown, client))
-        if found is None:
-            return None
+        return None if found is None else await self._take_over(application, found, outlet)
+
+    async def _take_over(self, application: Application, found: _Resumed, outlet: Outlet) -> LiveSession:
         session, old_node = found.session, found.old_node
-        live = LiveSession(session, application, found.user, found.user_as_of, outlet)
-        here = self._hub.get(shown.session_id)
+        live = LiveSession(session, application, found.user, found.user_as_of, outlet, found.subscription)
+        here = self._hub.get(session.id)
         if here is not None and here.record.generation > session.generation:
             raise Unavailable("The session was resumed by a newer connection meanwhile")
         unsaved = self.unsaved.pop(session.id, None)
         known = here or (None if unsaved is None else unsaved[0])
         if known is not None:
             live.acked = dict(known.acked)
+            live.taken = known.taken
         if here is not None:
             await self._fence(here)
         elif old_node != self.node:
@@ -254,7 +265,8 @@ class SessionService:
         except BaseException:
             await self.suspend(live, CloseReason.INTERNAL, "it could not be resumed")
             raise
-        self._observer.session_resumed(live.recovered)
+        if session.generation > 1:
+            self._observer.session_resumed(live.recovered)
         return live
 
     def _resume(
@@ -269,17 +281,23 @@ class SessionService:
         user = tx.users.get(application.id, session.user_id)
         if user is None or not user.enabled:
             return None
+        return self._taken_over(tx, session, user, client)
+
+    def _taken_over(self, tx: Transaction, session: Session, user: User, client: Client) -> _Resumed | None:
         now = self._clock.now()
         try:
             resumed = rules.resume(session, now, self.node, client)
         except Conflict:
             return None
-        user = arrive(tx, user)
+        if resumed.announces:
+            user = arrive(tx, user)
         head = tx.head(user_topic(user.id))
         same_epoch = resumed.epoch == head.epoch
         if not same_epoch:
-            resumed = replace(resumed, positions=_heads(tx, user), epoch=head.epoch)
-        story = StoryEntry(now, StoryKind.RESUMED, detail=f"from {client.address}")
+            positions = {topic: tx.head(topic).offset for topic in resumed.positions}
+            resumed = replace(resumed, positions=positions, epoch=head.epoch)
+        kind = StoryKind.CONNECTED if session.state is SessionState.STARTING else StoryKind.RESUMED
+        story = StoryEntry(now, kind, detail=f"from {client.address}")
         tx.sessions.save(resumed, story if resumed.resumes <= MAX_STORY else None)
         return _Resumed(user, head.offset, resumed, session.node, same_epoch)
 
@@ -308,8 +326,14 @@ class SessionService:
         now = self._clock.now()
         policy = live.application.sessions
         if reason is CloseReason.DRAINING:
-            policy = replace(policy, leave_grace=policy.leave_grace + self._restart_grace)
+            policy = replace(
+                policy,
+                leave_grace=policy.leave_grace + self._restart_grace,
+                socket_grace=policy.socket_grace + self._restart_grace,
+            )
         suspended = replace(rules.suspend(session, now, policy), positions=dict(live.acked))
+        if live.taken:
+            tx.messages.mark_delivered([(live.user_id, live.taken)])
         story = rules.story_of_close(reason, detail, now)
         tx.sessions.save(suspended, story if session.resumes < MAX_STORY else None)
         return True
@@ -373,7 +397,7 @@ class SessionService:
 
     def _end(self, tx: Transaction, session: Session, reason: EndReason, text: str) -> Session:
         now = self._clock.now()
-        ended, story = _ended(session, now, reason, text)
+        ended, story = ended_with_story(session, now, reason, text)
         tx.sessions.save(ended, story)
         leave(tx, session.application_id, session.user_id, now)
         return ended
@@ -424,61 +448,3 @@ class SessionService:
             return SessionStory(session, [started, *tx.sessions.story(session_id)])
 
         return await self._store.query(work)
-
-
-def _newcomer(application: Application, username: str, verdict: Verdict, now: datetime) -> User:
-    if verdict.newcomer is Newcomer.REFUSED:
-        raise AccessDenied("The user is unknown, and guests may not start a session here")
-    profile = verdict.profile or Profile()
-    return User(
-        id=0,
-        application_id=application.id,
-        name=username,
-        display_name=profile.display_name or username,
-        created_at=now,
-        guest=verdict.newcomer is Newcomer.GUEST,
-        properties=dict(profile.properties or {}),
-    )
-
-
-def _merge(tx: Transaction, user: User, profile: Profile) -> User:
-    """Merges what a function said of the user, and says so if that changed anything."""
-    properties = None if profile.properties is None else {**user.properties, **profile.properties}
-    changes = UserChanges(
-        display_name=profile.display_name if profile.display_name != user.display_name else None,
-        properties=properties if properties != dict(user.properties) else None,
-    )
-    if changes.empty:
-        return user
-    user = tx.users.change(user, changes)
-    tx.publish(user_topic(user.id), UserUpdated(user))
-    tx.publish(application_topic(user.application_id), UserUpdated(user))
-    return user
-
-
-def _make_room(live: Sequence[Session], policy: SessionPolicy) -> Sequence[Session]:
-    """Which sessions must end so that one more may start, oldest first in ``live``."""
-    surplus = len(live) + 1 - policy.max_sessions
-    if surplus <= 0:
-        return ()
-    # Sessions without a connection go first, whatever the policy: a page that was reloaded left one behind.
-    suspended = [session for session in live if session.state is SessionState.SUSPENDED][:surplus]
-    active = [session for session in live if session.state is SessionState.ACTIVE]
-    surplus -= len(suspended)
-    if surplus == 0:
-        return suspended
-    match policy.duplicates:
-        case DuplicatePolicy.END_OLDEST:
-            return suspended + active[:surplus]
-        case DuplicatePolicy.END_NEWEST:
-            return suspended + active[len(active) - surplus :]
-        case DuplicatePolicy.REJECT_NEW:
-            raise SessionLimitReached(f"The user already has {len(active)} sessions, and no more are allowed")
-
-
-def _ended(session: Session, now: datetime, reason: EndReason, text: str) -> tuple[Session, StoryEntry]:
-    return rules.end(session, now, reason), StoryEntry(now, StoryKind.ENDED, reason.value, text)
-
-
-def _heads(tx: Transaction, user: User) -> dict[Topic, int]:
-    return {topic: tx.head(topic).offset for topic in (user_topic(user.id), application_topic(user.application_id))}

@@ -10,6 +10,7 @@ import structlog
 
 from offhook.codes import EndReason
 from offhook.domain.accounts import (
+    MAX_NOTE,
     MAX_STATUS,
     MAX_URL,
     Application,
@@ -141,6 +142,9 @@ class UserService:
             NotFound: there is no such user.
         """
         _check(changes)
+        if changes.status is not None:
+            # A status is chosen as a whole: what was said with the one before does not belong to it.
+            changes = replace(changes, closed=bool(changes.closed), note=changes.note or "")
         return await self._change(application, user_id, changes, origin)
 
     async def set_hosted_picture(self, application: Application, user_id: int, name: str) -> User:
@@ -156,9 +160,9 @@ class UserService:
             if after != before or origin is not None:
                 tx.publish(user_topic(user_id), UserUpdated(after), origin)
             everybody = application_topic(application.id)
-            if after.status != before.status:
+            if (after.status, after.closed, after.note) != (before.status, before.closed, before.note):
                 tx.publish(everybody, PresenceChanged(after))
-            if replace(after, status=before.status) != before:
+            if replace(after, status=before.status, closed=before.closed, note=before.note) != before:
                 tx.publish(everybody, UserUpdated(after))
             return before, after
 
@@ -254,6 +258,7 @@ class UserService:
             now = self._clock.now()
             tx.users.block(blocker_id, blocked_id, now)
             tx.publish(user_topic(blocker_id), UserBlocked(blocked, now.isoformat()), origin)
+            self._show_each_other(tx, _get(tx, application, blocker_id), blocked, hidden=True)
             return blocked
 
         return await self._with_blocks(blocker_id, blocked_id, work)
@@ -268,9 +273,17 @@ class UserService:
             if not tx.users.unblock(blocker_id, blocked_id):
                 raise NotFound("This user is not blocked")
             tx.publish(user_topic(blocker_id), UserUnblocked(blocked), origin)
+            hidden = blocked_id in tx.users.blocked_either_way(blocker_id)
+            self._show_each_other(tx, _get(tx, application, blocker_id), blocked, hidden=hidden)
             return blocked
 
         return await self._with_blocks(blocker_id, blocked_id, work)
+
+    @staticmethod
+    def _show_each_other(tx: Transaction, one: User, other: User, *, hidden: bool) -> None:
+        """Tells two users how the other one is for them from now on: offline, if a block stands between them."""
+        for viewer, shown in ((one, other), (other, one)):
+            tx.publish(user_topic(viewer.id), PresenceChanged(replace(shown, online=shown.online and not hidden)))
 
     async def blocks(self, blocker_id: int, page: PageRequest) -> Page[tuple[User, datetime]]:
         """Whom a user blocks and since when, newest first."""
@@ -312,5 +325,7 @@ def _check(changes: UserChanges) -> None:
             raise InvalidInput("displayPictureUrl must be an http or https URL", "displayPictureUrl")
     if changes.status is not None:
         check_text(changes.status, "presence.status", MAX_STATUS)
+    if changes.note:
+        check_text(changes.note, "note", MAX_NOTE)
     if changes.properties is not None:
         check_properties(changes.properties)

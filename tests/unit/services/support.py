@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from offhook.app import Core
 from offhook.codes import CloseReason, EndReason
 from offhook.domain.accounts import Application, UserChanges
-from offhook.domain.events import Event
+from offhook.domain.events import MessageSent, UserEvent
+from offhook.domain.messages import Message
 from offhook.domain.sessions import Client, Session, StoryKind
 from offhook.domain.values import PageRequest
 from offhook.ports import Publication, SessionFilter
@@ -27,6 +28,7 @@ class Outlet:
     heard: list[Publication] = field(default_factory=list)
     ends: list[tuple[EndReason, str]] = field(default_factory=list)
     drops: list[CloseReason] = field(default_factory=list)
+    changes: int = 0
 
     def deliver(self, publication: Publication) -> None:
         self.heard.append(publication)
@@ -40,12 +42,25 @@ class Outlet:
     def drop(self, reason: CloseReason) -> None:
         self.drops.append(reason)
 
-    @property
-    def events(self) -> list[Event]:
-        """What it heard, without the places."""
-        return [publication.event for publication in self.heard]
+    def changed(self) -> None:
+        self.changes += 1
 
-    def names(self, kind: type[Event]) -> list[str]:
+    def saved(self, proof: int) -> None:
+        """It does not care."""
+
+    @property
+    def events(self) -> list[UserEvent]:
+        """What it heard of users, without the places."""
+        events = [publication.event for publication in self.heard]
+        return [event for event in events if not isinstance(event, MessageSent)]
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages it heard."""
+        events = [publication.event for publication in self.heard]
+        return [event.message for event in events if isinstance(event, MessageSent)]
+
+    def names(self, kind: type[UserEvent]) -> list[str]:
         """The display names in the events of one kind, in the order in which they came."""
         return [event.user.display_name for event in self.events if type(event) is kind]
 

@@ -157,6 +157,72 @@ async def test_what_is_remembered_is_bounded(core: Core, monkeypatch: pytest.Mon
     assert core.applications._by_key == known
 
 
+# --- by username --------------------------------------------------------------------------------------------------
+
+
+async def test_a_whole_name_tells_its_application(core: Core, application: Application) -> None:
+    shop, _ = await core.applications.create("shop", domain="Shop.Example.com")
+    for name in ("jane@shop.example.com", "jane@SHOP.example.COM", "a@b@shop.example.com", "@shop.example.com"):
+        assert await core.applications.by_username(name) == shop
+    for name in ("jane@example.com", "jane", "jane@", "jane@nowhere.com", "shop.example.com@jane", ""):
+        assert await core.applications.by_username(name) == application
+
+
+async def test_names_that_tell_none_belong_to_the_only_application(core: Core) -> None:
+    await core.applications.delete("default")
+    await until(lambda: not core.applications._by_domain)
+    for name in ("jane", "jane@example.com"):
+        with pytest.raises(AccessDenied):
+            await core.applications.by_username(name)
+    shop, _ = await core.applications.create("shop")
+    for name in ("jane", "jane@nowhere.com"):
+        assert await core.applications.by_username(name) == shop
+    # With a second one, nobody knows which is meant; and then there is a default again.
+    await core.applications.create("other", domain="other.com")
+    await until(lambda: not core.applications._by_domain)
+    for name in ("jane", "jane@nowhere.com"):
+        with pytest.raises(AccessDenied):
+            await core.applications.by_username(name)
+    default, _ = await core.applications.create("default", domain="nowhere.com")
+    for name in ("jane", "jane@nowhere.com"):
+        assert await core.applications.by_username(name) == default
+    assert await core.applications.by_username("jane@shop.local") == shop
+
+
+async def test_a_domain_of_a_new_application_is_its_own_at_once(core: Core, application: Application) -> None:
+    assert await core.applications.by_username("jane@new.com") == application
+    new, _ = await core.applications.create("new", domain="new.com")
+    assert await core.applications.by_username("jane@new.com") == new
+
+
+async def test_changes_are_known_by_username_too(core: Core, application: Application) -> None:
+    names = ("jane", "jane@example.com")
+    for name in names:
+        assert await core.applications.by_username(name) == application
+    assert set(core.applications._by_domain) == {"", "example.com"}
+    changed = await core.applications.change("default", ApplicationChanges(guests=False))
+    await until(lambda: not core.applications._by_domain)
+    for name in names:
+        assert await core.applications.by_username(name) == changed
+    await core.applications.change("default", ApplicationChanges(enabled=False))
+    await until(lambda: not core.applications._by_domain)
+    for name in names * 2:
+        with pytest.raises(AccessDenied, match="disabled"):
+            await core.applications.by_username(name)
+
+
+async def test_what_is_remembered_by_username_is_bounded(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applications_module, "MAX_CACHED", 3)
+    for number in range(8):
+        made, _ = await core.applications.create(f"app-{number}")
+        assert (await core.applications.by_username(f"jane@{made.domain}")).id == made.id
+        assert len(core.applications._by_domain) <= 3
+    await until(lambda: not core.applications._by_domain)
+    for number in range(20):
+        await core.applications.by_username(f"jane@guess-{number}")
+    assert not core.applications._by_domain
+
+
 async def test_a_session_started_while_the_application_is_disabled_does_not_stay(core: Core) -> None:
     before = await core.applications.get("default")
     await core.applications.change("default", ApplicationChanges(enabled=False))

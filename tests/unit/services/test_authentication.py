@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jwt
 import pytest
+from argon2 import PasswordHasher
+from structlog.testing import capture_logs
 from tests.contract.systems import ManualClock
-from tests.unit.services.support import CLIENT, Outlet
+from tests.unit.services.support import CLIENT, Outlet, until
 
 from offhook.app import Core, open_core
 from offhook.domain.accounts import Application, TokenPolicy, UserChanges
+from offhook.domain.limits import Rate
 from offhook.domain.sessions import Authentication, Client
 from offhook.errors import AccessDenied, RateLimited
 from offhook.functions.events import Context, StartSessionAttempted
 from offhook.functions.registry import Registry
+from offhook.ports import Profile, StartAttempt, Transaction
 from offhook.services.applications import ApplicationChanges
-from offhook.services.authentication import ADDRESS_FACTOR
+from offhook.services.authentication import ADDRESS_FACTOR, Authenticator, admit
 from offhook.services.hub import LiveSession
+from offhook.services.passwords import Passwords
+from offhook.services.tokens import TokenVerifier
 from offhook.settings import Settings
 
 SECRET = "a shared secret of at least 32 bytes"
@@ -210,3 +217,146 @@ async def test_the_function_alone_decides_where_there_is_one(tmp_path: Path, clo
         assert (await enter(core, other)).record.authentication is Authentication.GUEST
         closed = await core.applications.change("shop", ApplicationChanges(guests=False))
         assert "unknown" in await refused(core, closed, "newcomer", password="function's word")
+
+
+# --- hashes of former times ---------------------------------------------------------------------------------------
+
+
+class SlowPasswords(Passwords):
+    """Hashes with other costs than those that the core stores passwords with; can be made to wait."""
+
+    def __init__(self) -> None:
+        super().__init__(hasher=PasswordHasher(time_cost=3, memory_cost=64, parallelism=1))
+        self.hash_gate, self.verify_gate = asyncio.Event(), asyncio.Event()
+        self.hash_gate.set()
+        self.verify_gate.set()
+        self.verified = self.hashing = 0
+
+    async def hash(self, password: str) -> str:
+        self.hashing += 1
+        await self.hash_gate.wait()
+        return await super().hash(password)
+
+    async def verify(self, password: str, hashed: str | None) -> bool:
+        gate = self.verify_gate
+        right = await super().verify(password, hashed)
+        self.verified += 1
+        await gate.wait()
+        return right
+
+
+@dataclass
+class Renewal:
+    """A core and an authenticator with ``SlowPasswords``."""
+
+    core: Core
+    authenticator: Authenticator
+    passwords: SlowPasswords
+
+    async def stored(self) -> str:
+        application = await self.core.applications.get("default")
+        user = await self.core.users.by_name(application, "jane")
+        hashed = await self.core.store.query(lambda tx: tx.users.password_hash(user.id))
+        assert hashed is not None
+        return hashed
+
+    async def is_renewed(self) -> bool:
+        """Whether the stored hash has today's costs, once all that goes on in the background is done."""
+        await self.authenticator.close()
+        return not self.passwords.needs_rehash(await self.stored())
+
+    async def enter(self, password: str = "secret") -> None:
+        """Does what the start of a session does with a password."""
+        application = await self.core.applications.get("default")
+        attempt = StartAttempt("default", "jane", {"password": password}, "chatkitty", CLIENT.address)
+        async with self.authenticator.attempt(application, attempt) as verdict:
+
+            def work(tx: Transaction) -> None:
+                user = tx.users.by_name(application.id, "jane")
+                assert user is not None
+                admit(application, verdict, user, tx.users.password_hash(user.id))
+
+            await self.core.store.transact(work)
+
+
+@pytest.fixture
+async def renewal(core: Core, application: Application) -> AsyncIterator[Renewal]:
+    await core.users.create(application, "jane", password="secret")
+    passwords, tokens = SlowPasswords(), TokenVerifier()
+    authenticator = Authenticator(core.store, FunctionlessRunner(), passwords, tokens, Rate(1.0, 20))
+    yield Renewal(core, authenticator, passwords)
+    await authenticator.close()
+    await passwords.close()
+    await tokens.close()
+
+
+class FunctionlessRunner:
+    """No application has a function."""
+
+    def authenticates(self, application: Application) -> bool:
+        return False
+
+    async def authenticate(self, application: Application, attempt: StartAttempt) -> Profile:
+        raise AccessDenied("There is no function")
+
+
+async def test_a_password_that_was_right_is_hashed_anew(renewal: Renewal) -> None:
+    with pytest.raises(AccessDenied):
+        await renewal.enter("wrong")
+    assert not await renewal.is_renewed()
+    await renewal.enter()
+    assert await renewal.is_renewed()
+    after = await renewal.stored()
+    await renewal.enter()
+    assert await renewal.is_renewed() and await renewal.stored() == after
+
+
+async def test_no_right_password_is_refused_because_it_is_hashed_anew_meanwhile(renewal: Renewal) -> None:
+    renewal.passwords.hash_gate.clear()
+    await renewal.enter()
+    await until(lambda: renewal.passwords.hashing == 1)
+    renewal.passwords.verify_gate.clear()
+    second = asyncio.create_task(renewal.enter())
+    for _ in range(30):
+        # Time enough to have read the hash and to have found the password right.
+        await renewal.core.store.query(lambda tx: tx.users.password_hash(1))
+        await renewal.core.passwords.verify("x", None)
+    renewal.passwords.hash_gate.set()
+    assert await renewal.is_renewed()
+    renewal.passwords.verify_gate.set()
+    await second
+
+
+async def test_no_hash_is_renewed_while_somebody_relies_on_it(renewal: Renewal) -> None:
+    renewal.passwords.verify_gate.clear()
+    first = asyncio.create_task(renewal.enter())
+    await until(lambda: renewal.passwords.verified == 1)
+    gate, renewal.passwords.verify_gate = renewal.passwords.verify_gate, asyncio.Event()
+    renewal.passwords.verify_gate.set()
+    await renewal.enter()
+    assert not await renewal.is_renewed()
+    gate.set()
+    await first
+    assert await renewal.is_renewed()
+
+
+async def test_a_password_changed_meanwhile_stays(renewal: Renewal, application: Application) -> None:
+    renewal.passwords.hash_gate.clear()
+    await renewal.enter()
+    await until(lambda: renewal.passwords.hashing == 1)
+    await renewal.core.users.set_password(application, "jane", "another")
+    renewal.passwords.hash_gate.set()
+    assert not await renewal.is_renewed()
+    await renewal.enter("another")
+    with pytest.raises(AccessDenied):
+        await renewal.enter("secret")
+
+
+async def test_what_cannot_be_hashed_anew_stays_as_it_is(renewal: Renewal) -> None:
+    before = await renewal.stored()
+    await renewal.enter()
+    with capture_logs() as logs:
+        await renewal.passwords.close()
+        await renewal.authenticator.close()
+    assert await renewal.stored() == before
+    assert [entry["event"] for entry in logs] == ["password_not_rehashed"]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.contract.systems import ManualClock
+from tests.unit.services.kandy import Line, connected
 from tests.unit.services.support import CLIENT, Outlet, Stay, lose, rename, resume, start, until
 
 from offhook.app import Core, open_core
+from offhook.codes import CloseReason
 from offhook.domain.accounts import Application, UserChanges
 from offhook.domain.events import PresenceChanged, UserBlocked, UserUpdated, application_topic, user_topic
+from offhook.domain.subscriptions import owing
+from offhook.ports import SubscriptionChanged
 from offhook.services import hub as hub_module
 from offhook.settings import Settings
 
@@ -92,8 +97,9 @@ async def test_what_is_published_during_a_release_is_delivered_once_and_in_order
         for topic in stay.live.topics:
             offsets = [p.position.offset for p in stay.outlet.heard if p.topic == topic]
             assert offsets == sorted(set(offsets))
-        own = [p for p in stay.outlet.heard if p.topic == user_topic(stay.live.user_id)]
-        assert [p.event.user.display_name for p in own] == [f"own-{number}" for number in range(10)]
+        own = [p.event for p in stay.outlet.heard if p.topic == user_topic(stay.live.user_id)]
+        names = [event.user.display_name for event in own if isinstance(event, UserUpdated)]
+        assert names == [f"own-{number}" for number in range(10)]
         assert stay.live.user.display_name == "own-9"
     if witness is not None:
         assert [name for name in witness.outlet.names(UserUpdated) if name[0] in "md"] == [*missed, *during]
@@ -231,3 +237,167 @@ async def test_blocks_are_known_after_a_restart(tmp_path: Path, clock: ManualClo
             assert stay.live.blocked == frozenset({other.id})
         await core.users.change(application, john.id, UserChanges(status="BUSY"))
         assert [event for event in stays[0].outlet.events if type(event) is PresenceChanged] == []
+
+
+# --- sessions that watch certain users
+
+
+async def watcher(core: Core, *names: str) -> Line:
+    line = await connected(core)
+    assert line.live is not None
+    await core.hub.watch(line.live, frozenset(names))
+    await core.hub.release(line.live)
+    return line
+
+
+async def test_who_watches_hears_of_those_alone(core: Core, application: Application) -> None:
+    for name in ("john", "jack", "jim"):
+        await core.users.create(application, name)
+    line = await watcher(core, "john")
+    live, outlet = line.live, line.outlet
+    assert live is not None
+    await rename(core, "john", "John 1")
+    await rename(core, "jack", "Jack 1")
+    await core.hub.watch(live, frozenset({"john", "jack"}))
+    await core.hub.release(live)
+    await rename(core, "jack", "Jack 2")
+    await core.hub.watch(live, frozenset({"jack"}))
+    await core.hub.release(live)
+    await rename(core, "john", "John 2")
+    await rename(core, "jim", "Jim 1")
+    await rename(core, "jack", "Jack 3")
+    assert outlet.names(UserUpdated) == ["John 1", "Jack 2", "Jack 3"]
+    await core.hub.watch(live, frozenset())
+    await rename(core, "jack", "Jack 4")
+    assert outlet.names(UserUpdated) == ["John 1", "Jack 2", "Jack 3"]
+    assert application_topic(application.id) not in live.topics
+
+
+async def test_who_watches_nobody_costs_no_topic_of_everybodys(core: Core, application: Application) -> None:
+    line = await watcher(core)
+    assert line.live is not None and set(core.hub._topics) == {user_topic(line.live.user_id)}
+    await core.hub.watch(line.live, frozenset({"john"}))
+    assert application_topic(application.id) in core.hub._topics
+    await core.hub.watch(line.live, frozenset())
+    assert set(core.hub._topics) == {user_topic(line.live.user_id)}
+
+
+async def test_blocked_users_are_watched_in_vain(core: Core, application: Application) -> None:
+    john = await core.users.create(application, "john")
+    line = await watcher(core, "john")
+    live = line.live
+    assert live is not None
+    await core.users.block(application, john.id, live.user_id)
+    await until(lambda: bool(live.blocked))
+    await rename(core, "john", "unheard")
+    await core.users.unblock(application, john.id, live.user_id)
+    await until(lambda: not live.blocked)
+    await rename(core, "john", "heard")
+    assert line.outlet.names(UserUpdated) == ["heard"]
+
+
+async def test_what_is_watched_while_it_is_held_is_caught_up_with(core: Core, application: Application) -> None:
+    await core.users.create(application, "john")
+    line = await watcher(core, "john")
+    assert line.live is not None
+    topic = application_topic(application.id)
+    await rename(core, "john", "seen")
+    line.live.acked[topic] = line.outlet.heard[-1].position.offset
+    await core.sessions.suspend(line.live, CloseReason.PEER_LOST)
+    await rename(core, "john", "missed 1", "missed 2")
+    outlet = Outlet()
+    live = await core.sessions.attach(line.id, CLIENT, outlet)
+    assert live is not None and live.held and live.watched == frozenset()
+    await core.hub.watch(live, frozenset({"john"}))
+    await rename(core, "john", "held")
+    assert outlet.heard == []
+    await core.hub.release(live)
+    await rename(core, "john", "live")
+    assert outlet.names(UserUpdated) == ["missed 1", "missed 2", "held", "live"]
+
+
+async def test_who_falls_behind_hears_all_in_order_and_once(
+    core: Core, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "HISTORY_PAGE", 3)
+    monkeypatch.setattr(hub_module, "MAX_HELD", 5)
+    await core.users.create(application, "john")
+    line = await watcher(core, "john")
+    live, outlet = line.live, line.outlet
+    assert live is not None
+    rounds = [[f"{number}-{one}" for one in range(12)] for number in range(6)]
+    for names in rounds:
+        sent = {topic: live.acked[topic] for topic in live.topics}
+        for publication in outlet.heard:
+            sent[publication.topic] = max(sent[publication.topic], publication.position.offset)
+        live.fall_behind(sent)
+        assert live.held
+        await asyncio.gather(rename(core, "john", *names), core.hub.release(live))
+        assert not live.held
+    assert outlet.names(UserUpdated) == [name for names in rounds for name in names]
+
+
+async def test_too_much_to_be_looked_through_is_lost_and_what_follows_is_heard(
+    core: Core, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "MAX_REPLAY", 10)
+    for name in ("john", "jack"):
+        await core.users.create(application, name)
+    topic = application_topic(application.id)
+    for number, lost in ((10, False), (11, True)):
+        line = await watcher(core, "john")
+        assert line.live is not None and topic not in line.live.lost
+        await core.sessions.suspend(line.live, CloseReason.PEER_LOST)
+        # Most of it is not even about the one who is watched.
+        await rename(core, "jack", *(f"{number}-{one}" for one in range(number - 1)))
+        await rename(core, "john", f"missed {number}")
+        outlet = Outlet()
+        live = await core.sessions.attach(line.id, CLIENT, outlet)
+        assert live is not None
+        seen = live.acked[topic]
+        await core.hub.watch(live, frozenset({"john"}))
+        assert (topic in live.lost) is lost
+        await core.hub.release(live)
+        # Whoever is cut off now misses the same again: nothing of it was told yet.
+        assert live.acked[topic] == seen
+        await rename(core, "john", f"after {number}")
+        heard = [name for name in outlet.names(UserUpdated) if name[0] in "ma"]
+        assert heard == ([] if lost else [f"missed {number}"]) + [f"after {number}"]
+
+
+async def test_nothing_is_left_of_those_who_leave(core: Core, application: Application) -> None:
+    lines = [await watcher(core, *(f"user-{one}" for one in range(number))) for number in range(6)]
+    stay = await start(core, "jane")
+    for line in lines:
+        assert line.live is not None
+        await core.hub.leave(line.live)
+        await core.hub.leave(line.live)
+    assert set(core.hub._topics) == {user_topic(stay.live.user_id), application_topic(application.id)}
+    await core.hub.leave(stay.live)
+    assert not core.hub._topics and not core.hub._sessions and not core.broker._heard  # type: ignore[attr-defined]
+
+
+async def test_who_leaves_while_beginning_to_watch_leaves_nothing(core: Core, application: Application) -> None:
+    for _ in range(5):
+        line = await connected(core)
+        assert line.live is not None
+        await asyncio.gather(
+            core.hub.watch(line.live, frozenset({"john", "jack"})),
+            core.hub.leave(line.live),
+            core.hub.watch(line.live, frozenset({"jack"})),
+        )
+        await core.sessions.suspend(line.live, CloseReason.PEER_LOST)
+        assert not core.hub._topics
+
+
+async def test_an_older_state_of_a_subscription_changes_nothing(core: Core) -> None:
+    line = await connected(core)
+    live = line.live
+    assert live is not None and live.subscription is not None
+    old, newer = live.subscription, owing(live.subscription, ["john"])
+    newest = owing(newer, ["jack"])
+    for told, expected in ((newest, newest), (newer, newest), (old, newest), (newest, newest)):
+        core.hub.subscription_changed(SubscriptionChanged(told))
+        assert live.subscription == expected
+    assert line.outlet.changes == 1
+    core.hub.subscription_changed(SubscriptionChanged(replace(newest, session_id=999)))

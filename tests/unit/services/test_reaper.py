@@ -7,14 +7,27 @@ from pathlib import Path
 
 import pytest
 from tests.contract.systems import ManualClock
-from tests.unit.services.support import WAIT, lose, rename, resume, sessions_of, set_policy, start, story_of, until
+from tests.unit.services.kandy import ALICE, connected, subscribe
+from tests.unit.services.support import (
+    CLIENT,
+    WAIT,
+    Outlet,
+    lose,
+    rename,
+    resume,
+    sessions_of,
+    set_policy,
+    start,
+    story_of,
+    until,
+)
 
 from offhook.app import Core, open_core
 from offhook.codes import CloseReason, EndReason
 from offhook.domain.accounts import Application
 from offhook.domain.events import PresenceChanged, application_topic
 from offhook.domain.sessions import SessionState, StoryKind
-from offhook.errors import NotFound
+from offhook.errors import NotFound, Unavailable
 from offhook.services import reaper as reaper_module
 from offhook.services import sessions as sessions_module
 from offhook.settings import Settings
@@ -228,3 +241,79 @@ async def test_a_session_of_a_deleted_user_is_no_stumbling_block(
     assert await state(core, other.id) is SessionState.ENDED
     assert (await core.sessions.show(gone.id)).session.end_reason is EndReason.USER_DELETED
     await until(lambda: bool(gone.outlet.ends))
+
+
+# --- what clients of notification sockets got
+
+
+async def test_what_a_user_got_counts_beyond_the_session(core: Core, application: Application) -> None:
+    """Signing out at once must not bring a message back at the next sign-in."""
+    await core.users.create(application, "john")
+    line = await connected(core)
+    message = await core.messages.send(await core.users.by_name(application, "john"), ALICE, "hello")
+    assert line.live is not None
+    line.live.taken = message.id
+    core.reaper.acked(line.live)
+    await core.sessions.end(line.id, EndReason.CLIENT)
+    await until(lambda: bool(line.outlet.ends))
+    await core.reaper.save_positions()
+    assert (await subscribe(core)).opened.subscription.backlog == 0
+
+
+async def test_a_connection_is_told_what_is_stored_and_only_that(
+    core: Core, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = await connected(core)
+    live, told = line.live, list[int]()
+    assert live is not None
+    monkeypatch.setattr(type(line.outlet), "saved", lambda _, proof: told.append(proof))
+    transact, away = core.store.transact, [True]
+
+    async def failing(work: object) -> object:
+        if away[0]:
+            raise Unavailable("away")
+        # More is proved while this is stored.
+        live.proof += 1
+        return await transact(work)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(core.store, "transact", failing)
+    live.proof = 1
+    core.reaper.acked(live)
+    with pytest.raises(Unavailable):
+        await core.reaper.save_positions()
+    assert told == []
+    away[0] = False
+    await core.reaper.save_positions()
+    assert told == [1] and live.proof == 2
+
+
+async def test_sessions_that_wait_for_their_socket_are_nobodys_strays(core: Core, clock: ManualClock) -> None:
+    line = await subscribe(core)
+    for _ in range(3):
+        await core.reaper.reconcile()
+        await core.reaper.bury_nodes()
+    assert await state(core, line.id) is SessionState.STARTING
+    clock.advance(1e6)
+    await core.reaper.sweep()
+    await core.reaper.sweep()
+    assert await state(core, line.id) is SessionState.ENDED
+    assert core.metrics.session_ends.value("not_renewed") + core.metrics.session_ends.value("not_connected") == 1
+
+
+async def test_subscriptions_of_a_dead_node_keep_their_own_grace(
+    tmp_path: Path, core: Core, clock: ManualClock
+) -> None:
+    await set_policy(core, leave_grace=1.0, resume_window=5.0, socket_grace=60.0)
+    line = await connected(core)
+    async with open_core(Settings(data_dir=tmp_path, durability="normal")) as other:
+        await other.reaper.bury_nodes()
+        clock.advance(59)
+        await other.reaper.sweep()
+        assert await online(other, ALICE)
+        clock.advance(1)
+        await other.reaper.sweep()
+        assert not await online(other, ALICE)
+        assert await state(other, line.id) is SessionState.SUSPENDED
+        outlet = Outlet()
+        assert await other.sessions.attach(line.id, CLIENT, outlet) is not None
+        assert await online(other, ALICE)
