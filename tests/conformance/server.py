@@ -77,7 +77,7 @@ class Echo:
         else:
             self._socket._transport.write(encode_binary(data))
 
-    def alive(self) -> None:
+    def alive(self, data: bytes) -> None:
         pass
 
     def closed(self, reason: CloseReason, detail: str) -> None:

@@ -7,61 +7,43 @@ in which head and body arrive and on the time a client may take no part of a res
 from __future__ import annotations
 
 import asyncio
-import re
-from dataclasses import dataclass
+import urllib.parse
 from typing import TYPE_CHECKING
 
+import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from offhook.server.admission import Admission, Refusal
+from offhook.server.admission import Refusal
 from offhook.server.asgi import error_body
-from offhook.server.metrics import Metrics
-from offhook.server.proxies import FORWARDED_NAMES, Peer, TrustedProxies
-from offhook.server.timers import Timer, TimerWheel
+from offhook.server.exchange import MAX_DISCARD, Exchange
+from offhook.server.gate import Gate
+from offhook.server.proxies import FORWARDED_NAMES, Peer
+from offhook.server.timers import Timer
+from offhook.server.upgrades import Upgraded, is_plain_upgrade
 
 if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
 MAX_HEAD = 32 * 1024
 """Bytes of a request's line and headers, or of a chunked body's trailers."""
-MAX_DISCARD = 1024 * 1024
-"""Bytes of a body that are read for nothing after an early response, so that the client gets to see it."""
 BODY_INTERVAL = 20.0
 MIN_BODY_BYTES = 20 * 1024
 """Bytes of a body that have to come in each BODY_INTERVAL seconds."""
 LINGER = 2.0
 """Seconds for which a refused client's bytes are thrown away before its connection is dropped: dropping it at once
-resets it, and a reset can overtake the answer."""
+resets it, and a reset can overtake the answer. After an early response, seconds without bytes."""
+MAX_LINGERS = 10
+"""Times LINGER that a client may go on with a body that was answered early."""
+MAX_LINGERED = 32 * 1024 * 1024
+"""Bytes that it may bring meanwhile."""
 MAX_REFUSED = 256
 """Refused connections that are kept until they can be told why; further ones are dropped."""
 
 _IDLE, _HEAD, _BODY = range(3)
 _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
-
-
-@dataclass(slots=True)
-class Gate:
-    """What all connections share.
-
-    Attributes:
-        timers: the process's timer wheel.
-        admission: who may connect.
-        proxies: whom to believe who is behind a connection.
-        metrics: where it is counted.
-        head_timeout: seconds in which a request's head has to come.
-        write_timeout: seconds in which a client may take nothing of what waits for it.
-        refused: refused connections that wait for their answer.
-    """
-
-    timers: TimerWheel
-    admission: Admission
-    proxies: TrustedProxies
-    metrics: Metrics
-    head_timeout: float
-    write_timeout: float
-    refused: int = 0
 
 
 class _HeadTooLarge(Exception):
@@ -79,6 +61,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._timer = Timer(self._on_time)
         self._phase = _IDLE
         self._requests = 0  # requests begun
+        self._timed = _IDLE  # the request and phase for which the timer was seen to
+        self._announced = 0  # bytes of the body as its head has it
+        self._answering: Exchange | None = None
         self._head = 0  # bytes of the head, or of the trailers
         self._fed = 0  # bytes read that the parser may still hold
         self._body = 0  # bytes of the body
@@ -88,6 +73,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._address: str | None = None  # counted by admission
         self._upgraded = False
         self._lingering = False
+        self._lingers = 0  # times that it may go on
 
     # connection
 
@@ -123,16 +109,19 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Gives back what the connection had."""
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
         self._gate.timers.release(self._timer)
         if self._refusal is not None:
             self._gate.refused -= 1
         else:
-            leave(self._gate, self._listener, self._address)
+            self._gate.leave(self._listener, self._address)
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, unless the connection is refused."""
         if self._lingering:
+            self._came += len(data)
+            self._discarded += len(data)
+            if self._lingers and self._discarded > MAX_LINGERED:
+                self.transport.abort()
             return
         if self._refusal is not None:
             self._turn_away(self._refusal)
@@ -144,11 +133,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._upgraded or self._lingering or self.transport.is_closing():
             return
-        if self._phase == _IDLE:
-            if self.cycle is None or self.cycle.response_complete:
-                # Empty lines before a request, which uvicorn takes for the end of idleness.
-                self._await_head()
-        elif requests == self._requests:
+        stage = 3 * self._requests + self._phase
+        if stage != self._timed:
+            self._timed = stage
+            self._time_phase()
+        elif self._phase == _IDLE:
+            self._hurry()
+        if self._phase != _IDLE and requests == self._requests:
             self._fed += len(data)
             if self._fed > MAX_HEAD + 8 * self._body:  # a byte of body may come in a chunk of its own
                 self._fail(431)
@@ -163,16 +154,18 @@ class HttpProtocol(HttpToolsProtocol):
         super().resume_writing()
         if self._phase == _IDLE:
             self._gate.timers.cancel(self._timer)
+            self._await_request()
 
     # parser callbacks
+
+    # They only note what came: whole requests come at once, and need no timer.
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
         self._requests += 1
         self._phase = _HEAD
-        self._head = self._fed = self._body = self._discarded = 0
-        self._await_head()
+        self._head = self._fed = self._body = self._discarded = self._announced = 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the request's target came."""
@@ -181,15 +174,52 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header came."""
-        self._count_head(len(name) + len(value))
-        super().on_header(name, value)
+        self._head = head = self._head + len(name) + len(value)
+        if head > MAX_HEAD:
+            raise _HeadTooLarge
+        name = name.lower()
+        if name == b"content-length":
+            self._announced = int(value)
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The head is whole, the body begins."""
+        """The head is whole, the body begins, and the application with it."""
         self._phase = _BODY
         self._head = self._came = 0
-        self._gate.timers.schedule(self._timer, BODY_INTERVAL)
-        super().on_headers_complete()
+        parser, scope = self.parser, self.scope
+        version = parser.get_http_version()
+        scope["method"] = parser.get_method().decode("ascii")
+        if version != "1.1":
+            scope["http_version"] = version
+        if self._lingering or (parser.should_upgrade() and self._should_upgrade()):
+            return
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        before = self.cycle
+        self.cycle = exchange = Exchange(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        exchange.announced = self._announced
+        if before is None or before.response_complete:
+            self._start_asgi_task(exchange, self.app)
+        else:  # pipelined
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))
 
     def on_body(self, body: bytes) -> None:
         """A part of the body came."""
@@ -199,13 +229,30 @@ class HttpProtocol(HttpToolsProtocol):
         if self.cycle is not None and self.cycle.response_complete:
             self._discarded += len(body)
             if self._discarded > MAX_DISCARD:
-                self.transport.close()
+                self._end_early()
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._phase = _IDLE
-        self._gate.timers.cancel(self._timer)
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The application's response is out: the connection goes on, or ends."""
+        self.server_state.total_requests += 1
+        exchange = self._answering
+        if self.transport.is_closing() or self._lingering:
+            return
+        if exchange is not None and not exchange.keep_alive:
+            if exchange is self.cycle and self._phase == _BODY:
+                self._end_early()
+            else:
+                self.transport.close()
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._await_request()
 
     def handle_websocket_upgrade(self) -> None:
         """Hands the connection over to the WebSocket protocol, and stays behind for its end only."""
@@ -228,7 +275,7 @@ class HttpProtocol(HttpToolsProtocol):
         inner = self.transport.get_protocol()
         if not isinstance(inner, asyncio.Protocol):
             raise TypeError("A WebSocket protocol is an asyncio.Protocol")
-        self.transport.set_protocol(_Upgraded(inner, gate, self._listener, address))
+        self.transport.set_protocol(Upgraded(inner, gate, self._listener, address))
 
     def _hand_over(self, head: bytes, address: str) -> None:
         """Does as ``handle_websocket_upgrade`` with a head that needs no second reading."""
@@ -242,7 +289,7 @@ class HttpProtocol(HttpToolsProtocol):
         inner = make(config=self.config, server_state=self.server_state, app_state=self.app_state)  # type: ignore[call-arg]
         inner.connection_made(self.transport)
         inner.data_received(head)
-        self.transport.set_protocol(_Upgraded(inner, self._gate, self._listener, address))
+        self.transport.set_protocol(Upgraded(inner, self._gate, self._listener, address))
 
     def send_400_response(self, msg: str) -> None:
         """What the parser refuses is answered in our own form."""
@@ -253,9 +300,51 @@ class HttpProtocol(HttpToolsProtocol):
 
     # ours
 
-    def _await_head(self) -> None:
-        if not self._timer.armed:
-            self._gate.timers.schedule(self._timer, self._gate.head_timeout)
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if isinstance(cycle, Exchange):
+            self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _time_phase(self) -> None:
+        """Sets the timer for what has to come next."""
+        timers = self._gate.timers
+        if self._phase == _BODY:
+            timers.schedule(self._timer, BODY_INTERVAL)
+        elif self._phase == _IDLE:
+            timers.cancel(self._timer)
+            self._await_request()
+        elif not self._timer.armed or (self._requests > 1 and not self.flow.write_paused):
+            # For the first head it runs since the connection came.
+            timers.schedule(self._timer, self._gate.head_timeout)
+
+    def _await_request(self) -> None:
+        """Nothing is under way: the next request has to begin in time."""
+        idle = self._phase == _IDLE and (self.cycle is None or self.cycle.response_complete)
+        if idle and not self.flow.write_paused:
+            self._gate.timers.schedule(self._timer, self.timeout_keep_alive)
+
+    def _hurry(self) -> None:
+        """Empty lines came where a request should begin: it has to follow as if they were a part of it."""
+        timers, limit = self._gate.timers, self._gate.head_timeout
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and not self.flow.write_paused and self._timer.due > timers.now + limit:
+            timers.schedule(self._timer, limit)
+
+    def _end_early(self) -> None:
+        """Ends the connection after a response that came before its request's end.
+
+        Closed at once it would be reset by the bytes that are still to come, and the client might never see the
+        response. So they are thrown away, within limits.
+        """
+        if self._lingering or self.transport.is_closing():
+            return
+        self._lingering = True
+        self._lingers = MAX_LINGERS
+        self._came = 0
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._gate.timers.schedule(self._timer, LINGER)
 
     def _count_head(self, size: int) -> None:
         self._head += size
@@ -272,7 +361,11 @@ class HttpProtocol(HttpToolsProtocol):
         return self._gate.proxies.resolve(Peer(address, port, False, ""), headers).address
 
     def _on_time(self) -> None:
-        if self._lingering or self.transport.is_closing() or self.flow.write_paused:
+        if self._lingers > 1 and (self._came or self.flow.write_paused):
+            self._came = 0
+            self._lingers -= 1
+            self._gate.timers.schedule(self._timer, LINGER)
+        elif self._lingering or self.transport.is_closing() or self.flow.write_paused:
             self.transport.abort()
         elif self._phase == _HEAD:
             self._fail(408)
@@ -308,63 +401,3 @@ class HttpProtocol(HttpToolsProtocol):
             self._gate.timers.schedule(self._timer, LINGER)
         else:
             self.transport.close()
-
-
-# Names of letters, digits and hyphens only: no folded line and nothing hidden passes for one.
-_PLAIN_HEAD = re.compile(rb"GET /[!-~]* HTTP/1\.1\r\n(?:[A-Za-z0-9-]+:[ -~]*\r\n)+\r\n")
-_UPGRADE = re.compile(rb"\r\nconnection: *(?:keep-alive, *)?upgrade *\r\n")
-_LONG_WAY = tuple(
-    f"\r\n{name}".encode()
-    for name in ("content-length", "transfer-encoding", "expect", "trailer", "te:", "http2-settings")
-)
-
-
-def is_plain_upgrade(data: bytes) -> bool:
-    """Whether these bytes are the whole head of an upgrade to WebSocket, as every client writes it, and nothing else.
-
-    Then the WebSocket layer, which checks the head anyhow, reads it at once: a sixth of what a new session costs is
-    parsing the head, writing it out again and parsing that. Whatever is unusual goes the long way.
-    """
-    if len(data) > MAX_HEAD or _PLAIN_HEAD.fullmatch(data) is None:
-        return False
-    lower = data.lower()
-    if lower.count(b"\r\nupgrade:") != 1 or b"\r\nupgrade: websocket\r\n" not in lower:
-        return False
-    if lower.count(b"\r\nconnection:") != 1 or _UPGRADE.search(lower) is None:
-        return False
-    return not any(name in lower for name in _LONG_WAY)
-
-
-class _Upgraded(asyncio.Protocol):
-    """Stands between transport and WebSocket protocol to learn of the end; data go straight to the latter."""
-
-    __slots__ = ("_address", "_gate", "_inner", "_listener", "data_received")
-
-    def __init__(self, inner: asyncio.Protocol, gate: Gate, listener: str, address: str) -> None:
-        self._inner = inner
-        self._gate = gate
-        self._listener = listener
-        self._address = address
-        self.data_received = inner.data_received  # type: ignore[method-assign]
-
-    def eof_received(self) -> bool | None:
-        return self._inner.eof_received()
-
-    def pause_writing(self) -> None:
-        self._inner.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._inner.resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        leave(self._gate, self._listener, self._address)
-        self._inner.connection_lost(exc)
-        del self.data_received, self._inner
-
-
-def leave(gate: Gate, listener: str, address: str | None) -> None:
-    """Gives back what a connection had."""
-    gate.metrics.connections[listener] -= 1
-    gate.admission.leave()
-    if address is not None:
-        gate.admission.leave_from(address)

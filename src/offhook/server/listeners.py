@@ -20,7 +20,8 @@ from uvicorn.server import ServerState
 from offhook.domain.limits import Rate
 from offhook.errors import InvalidInput
 from offhook.server.admission import Admission
-from offhook.server.http import Gate, HttpProtocol
+from offhook.server.gate import Gate
+from offhook.server.http import HttpProtocol
 from offhook.server.logs import get_logger
 from offhook.server.metrics import Metrics
 from offhook.server.proxies import TrustedProxies

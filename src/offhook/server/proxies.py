@@ -152,7 +152,7 @@ class ForwardedMiddleware:
                     direct, {name: value for name, value in found.items() if value is not None}
                 )
             scope[PEER_KEY] = peer
-            if peer != direct:
+            if peer is not direct and peer != direct:
                 scope["client"] = (peer.address, peer.port)
                 scope["scheme"] = "https" if peer.secure else "http"
                 if peer.host != direct.host:

@@ -34,6 +34,7 @@ from offhook.protocols.websocket import (
     reject_response,
     text_header,
 )
+from offhook.server.outbox import Outbox
 from offhook.server.timers import Timer, TimerWheel
 
 if TYPE_CHECKING:
@@ -52,6 +53,19 @@ class Socket(Protocol):
         """Send one text message made of the concatenated parts, which must be valid UTF-8 together.
 
         A client that does not read fast enough is cut off with ``SLOW_CONSUMER``; its handler learns later.
+        """
+
+    def probe(self, data: bytes) -> None:
+        """Send a ping with this payload, after all that was sent before.
+
+        Its pong, see :meth:`Handler.alive`, tells that the peer has taken all of that. Where the transport has no
+        pings, none comes.
+
+        Args:
+            data: up to 125 bytes, not empty: the server's own pings are.
+
+        Raises:
+            ValueError: there are more bytes, or none.
         """
 
     def close(self, reason: CloseReason, detail: str | None = None, code: int | None = None) -> None:
@@ -90,8 +104,12 @@ class Handler(Protocol):
     def received(self, data: bytes) -> None:
         """One whole message came, text (valid UTF-8) or binary. Never called after a close or abort."""
 
-    def alive(self) -> None:
-        """A pong came."""
+    def alive(self, data: bytes) -> None:
+        """A pong came, even while the connection closes.
+
+        Args:
+            data: its payload: of a probe, empty for the server's own pings, or anything, if nobody asked for it.
+        """
 
     def closed(self, reason: CloseReason, detail: str) -> None:
         """The connection is gone. Called last, exactly once, however it ended.
@@ -173,30 +191,6 @@ class WebSocketSettings:
     close_timeout: float = 5.0
 
 
-class _Outbox:
-    """The connections that sent something in this tick.
-
-    A client often gets several messages in one tick: the receipts of a burst of subscriptions, or the events of one
-    commit. A system call is most of what a small message costs, so those of a tick share one.
-    """
-
-    __slots__ = ("_connections",)
-
-    def __init__(self) -> None:
-        self._connections: list[WebSocketProtocol] = []
-
-    def add(self, connection: WebSocketProtocol) -> None:
-        """The connection has its first unsent message of this tick."""
-        if not self._connections:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._connections.append(connection)
-
-    def _flush(self) -> None:
-        connections, self._connections = self._connections, []
-        for connection in connections:
-            connection.flush()
-
-
 @dataclass(frozen=True, slots=True)
 class _Context:
     """What all connections share."""
@@ -205,7 +199,7 @@ class _Context:
     settings: WebSocketSettings
     timers: TimerWheel
     connections: set[WebSocketProtocol]
-    outbox: _Outbox
+    outbox: Outbox
 
 
 # The states of a connection, in their only order. Plain numbers: they are compared for every message.
@@ -341,6 +335,17 @@ class WebSocketProtocol(asyncio.Protocol):
         unsent.append(text_header(sum(map(len, parts))))
         unsent += parts
 
+    def probe(self, data: bytes) -> None:
+        """See :class:`Socket`."""
+        if not data:
+            raise ValueError("A probe has a payload")
+        ping = encode_ping(data)
+        if self._state != _OPEN:
+            return
+        if not self._unsent:
+            self._context.outbox.add(self)
+        self._unsent.append(ping)
+
     def close(self, reason: CloseReason, detail: str | None = None, code: int | None = None) -> None:
         """See :class:`Socket`."""
         if self._state != _OPEN:
@@ -434,7 +439,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._write(encode_pong(event.data))
         elif isinstance(event, Pong):
             try:
-                handler.alive()
+                handler.alive(event.data)
             except Exception:
                 self._handler_failed("alive")
         elif isinstance(event, Close):
@@ -560,7 +565,7 @@ def protocol_factory(
     Returns:
         A callable that makes one protocol per upgrade. uvicorn's keyword arguments are of no use to it.
     """
-    context = _Context(acceptor, settings, timers, connections, _Outbox())
+    context = _Context(acceptor, settings, timers, connections, Outbox())
 
     def make(**_: object) -> WebSocketProtocol:
         return WebSocketProtocol(context)

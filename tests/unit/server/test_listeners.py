@@ -23,13 +23,14 @@ from websockets.exceptions import InvalidStatus
 from offhook.codes import CloseReason
 from offhook.errors import InvalidInput
 from offhook.protocols.websocket import UpgradeRequest
-from offhook.server import http
+from offhook.server import http, listeners
 from offhook.server.asgi import Health, build_app
 from offhook.server.listeners import Endpoint, Listeners, bind
 from offhook.server.metrics import Metrics
 from offhook.server.proxies import TrustedProxies
 from offhook.server.timers import TimerWheel
 from offhook.server.tls import Certificates, development_certificate
+from offhook.server.upgrades import Upgraded
 from offhook.server.websocket import (
     Accepted,
     Peer,
@@ -68,7 +69,7 @@ class Echo:
     def received(self, data: bytes) -> None:
         self.socket.send(data)
 
-    def alive(self) -> None: ...
+    def alive(self, data: bytes) -> None: ...
 
     def closed(self, reason: CloseReason, detail: str) -> None: ...
 
@@ -188,7 +189,7 @@ def test_http_and_websocket_on_both_listeners(run: RunScenario, tmp_path: Path) 
 
 def test_an_upgraded_connection_leaves_nothing_to_the_collector(run: RunScenario) -> None:
     def count() -> int:
-        kinds = (http.HttpProtocol, http._Upgraded, WebSocketProtocol)
+        kinds = (http.HttpProtocol, Upgraded, WebSocketProtocol)
         return sum(isinstance(thing, kinds) for thing in gc.get_objects())
 
     async def scenario() -> None:
@@ -353,6 +354,44 @@ def test_the_second_request_has_the_same_limits(run: RunScenario) -> None:
                 response = await reader.read()
                 writer.close()
                 assert (b" 408 " in response) is answered
+
+    run(scenario())
+
+
+def test_an_idle_connection_is_closed(run: RunScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "KEEP_ALIVE", 0.2)
+
+    async def scenario() -> None:
+        async with serve() as site:
+            early = b"POST /early HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n"
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+            for request in (b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n", early):
+                writer.write(request)
+                await reader.readuntil(b"http 127.0.0.1")
+            writer.write(b"abc")  # of the body that nobody read
+            assert await reader.read() == b""
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_slow_answer_is_no_idleness(run: RunScenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "KEEP_ALIVE", 0.5)
+
+    async def scenario() -> None:
+        async with serve() as site:
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+            writer.write(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n")
+            await reader.readuntil(b"http 127.0.0.1")
+            writer.write(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n")
+            await site.busy.wait()
+            other_reader, other_writer = await asyncio.open_connection("127.0.0.1", site.port)
+            other_writer.write(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n")
+            await other_reader.read()  # until it is closed as idle
+            other_writer.close()
+            site.proceed.set()
+            assert (await reader.readuntil(b"done")).startswith(b"HTTP/1.1 200")
+            writer.close()
 
     run(scenario())
 

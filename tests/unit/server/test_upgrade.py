@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offhook.protocols.websocket import HandshakeError, parse_request
-from offhook.server.http import is_plain_upgrade
+from offhook.server.upgrades import is_plain_upgrade
 
 HEAD = (
     b"GET /rtm/websocket?api-key=k HTTP/1.1\r\nHost: example.test:8686\r\nConnection: Upgrade\r\n"

@@ -45,7 +45,7 @@ class Recorder:
         self.gone = threading.Event()
         self.on_message: Callable[[bytes], None] = lambda data: None
         self.on_open: Callable[[Socket], None] = lambda socket: None
-        self.on_alive: Callable[[], None] = lambda: None
+        self.on_alive: Callable[[], object] = lambda: None
         self.on_close: Callable[[], None] = lambda: None
 
     def opened(self, socket: Socket) -> None:
@@ -57,8 +57,8 @@ class Recorder:
         self.events.put(("received", data))
         self.on_message(data)
 
-    def alive(self) -> None:
-        self.events.put(("alive", None))
+    def alive(self, data: bytes) -> None:
+        self.events.put(("alive", data))
         self.on_alive()
 
     def closed(self, reason: CloseReason, detail: str) -> None:
@@ -156,7 +156,7 @@ def test_a_conversation(server: Server) -> None:
         assert "Sec-WebSocket-Protocol: v12.stomp" in client.response
         assert handler.next() == ("opened", None)
         client.send(frame(TEXT, b"one") + frame(2, b"\xfftwo") + frame(PONG))
-        assert [handler.next() for _ in range(3)] == [("received", b"one"), ("received", b"\xfftwo"), ("alive", None)]
+        assert [handler.next() for _ in range(3)] == [("received", b"one"), ("received", b"\xfftwo"), ("alive", b"")]
         handler.run(lambda: handler.socket.send(b"a", b"", b"b" * 200))
         handler.run(lambda: handler.socket.send())
         assert client.receive() == Received(TEXT, b"a" + b"b" * 200)
@@ -319,6 +319,63 @@ def test_refusals(server: Server) -> None:
     assert not server.connections
 
 
+def test_a_probe_follows_what_was_sent_before_and_its_pong_comes_back(server: Server) -> None:
+    with server.connect() as (client, handler):
+
+        def act() -> None:
+            handler.socket.send(b"before")
+            handler.socket.probe(b"1")
+            handler.socket.send(b"after")
+            handler.socket.probe(b"x" * 125)
+
+        handler.run(act)
+        wanted = [(TEXT, b"before"), (PING, b"1"), (TEXT, b"after"), (PING, b"x" * 125)]
+        for opcode, payload in wanted:
+            assert client.receive() == Received(opcode, payload)
+        client.send(frame(PONG, b"1") + frame(PONG, b"x" * 125) + frame(PONG, b"nobody asked"))
+        assert [handler.next() for _ in range(3)] == [
+            ("alive", b"1"),
+            ("alive", b"x" * 125),
+            ("alive", b"nobody asked"),
+        ]
+        handler.run(lambda: handler.socket.probe(b"alone"))
+        assert client.receive() == Received(PING, b"alone")
+
+
+def test_a_probe_of_a_wrong_size_is_the_callers_error(server: Server) -> None:
+    with server.connect() as (client, handler):
+        failed: SimpleQueue[object] = SimpleQueue()
+
+        def act(data: bytes) -> None:
+            try:
+                handler.socket.probe(data)
+            except ValueError:
+                failed.put(len(data))
+
+        for data in (b"", b"x" * 126):
+            handler.run(lambda data=data: act(data))  # type: ignore[misc]
+            assert failed.get(timeout=WAIT) == len(data)
+        handler.run(lambda: handler.socket.send(b"unharmed"))
+        assert client.receive() == Received(TEXT, b"unharmed")
+
+
+def test_no_probe_follows_a_close(server: Server) -> None:
+    with server.connect() as (client, handler):
+
+        def act() -> None:
+            handler.socket.close(CloseReason.DRAINING)
+            handler.socket.probe(b"late")
+
+        handler.run(act)
+        received = client.receive()
+        assert received is not None and received.opcode == CLOSE
+        client.send(frame(PONG, b"of an earlier probe") + frame(CLOSE, received.payload))
+        assert handler.next() == ("alive", b"of an earlier probe")
+        assert client.receive() is None
+        handler.expect_closed(CloseReason.DRAINING)
+        handler.socket.probe(b"gone")
+
+
 def test_reading_pauses_and_resumes(server: Server) -> None:
     with server.connect(lambda handler: setattr(handler, "on_open", lambda socket: socket.pause())) as (
         client,
@@ -381,7 +438,7 @@ def test_a_consumer_that_catches_up_is_kept(loop: Loop) -> None:
         for _ in range(2):  # the second ping comes later than the write time-out
             assert client.receive() == Received(PING, b"")
             client.send(frame(PONG))
-            assert handler.next() == ("alive", None)
+            assert handler.next() == ("alive", b"")
 
 
 def test_a_silent_peer_is_pinged_and_then_dropped(loop: Loop) -> None:
@@ -394,6 +451,30 @@ def test_a_silent_peer_is_pinged_and_then_dropped(loop: Loop) -> None:
         assert client.receive() == Received(PING, b"")
         handler.expect_closed(CloseReason.PING_TIMEOUT)
         assert client.receive() is None
+
+
+def test_probes_keep_no_silent_peer(loop: Loop) -> None:
+    settings = WebSocketSettings(ping_interval=0.1, ping_timeout=0.3)
+    with running(loop, settings) as server, server.connect() as (_, handler):
+
+        def probe() -> None:
+            handler.socket.probe(b"again")
+            if not handler.gone.is_set():
+                handler.loop.call_later(0.05, probe)
+
+        handler.run(probe)
+        handler.expect_closed(CloseReason.PING_TIMEOUT)
+
+
+def test_answered_probes_make_pings_needless(loop: Loop) -> None:
+    settings = WebSocketSettings(ping_interval=0.5, ping_timeout=30)
+    with running(loop, settings) as server, server.connect() as (client, handler):
+        handler.on_alive = lambda: handler.loop.call_later(0.05, handler.socket.probe, b"again")
+        handler.run(lambda: handler.socket.probe(b"again"))
+        for _ in range(20):  # twice the interval
+            assert client.receive() == Received(PING, b"again")
+            client.send(frame(PONG, b"again"))
+            assert handler.next() == ("alive", b"again")
 
 
 def test_a_paused_reader_is_not_taken_for_a_silent_peer(loop: Loop) -> None:
