@@ -30,11 +30,16 @@ from offhook.functions.registry import Registry
 from offhook.functions.runner import FunctionRunner
 from offhook.functions.webhook import Webhooks
 from offhook.gateways.admin import admin_routes, ensure_token
+from offhook.gateways.background import in_background, settle
 from offhook.gateways.chatkitty.acceptor import ChatKittyDoor
-from offhook.gateways.chatkitty.background import in_background, settle
 from offhook.gateways.chatkitty.gateway import Gateway
 from offhook.gateways.chatkitty.gateway import Limits as GatewayLimits
 from offhook.gateways.chatkitty.routes import Routes
+from offhook.gateways.kandy.acceptor import KandyDoor
+from offhook.gateways.kandy.gateway import Gateway as KandyGateway
+from offhook.gateways.kandy.gateway import Limits as KandyLimits
+from offhook.gateways.kandy.gateway import Turn
+from offhook.gateways.kandy.rest import PREFIXES, KandyRest, cors
 from offhook.ports import (
     ApplicationChanged,
     BlocksChanged,
@@ -46,8 +51,11 @@ from offhook.ports import (
     Publication,
     SessionFilter,
     Store,
+    SubscriptionChanged,
 )
 from offhook.protocols import stomp
+from offhook.protocols.kandy import hmac_token
+from offhook.protocols.websocket import UpgradeRequest
 from offhook.server.asgi import Health, body_limit, build_app
 from offhook.server.cors import credentialed, public
 from offhook.server.lifecycle import LagMonitor, Signals, drain, tuned_gc
@@ -57,15 +65,27 @@ from offhook.server.metrics import Metrics
 from offhook.server.proxies import TrustedProxies
 from offhook.server.timers import TimerWheel
 from offhook.server.tls import Certificates, development_certificate
-from offhook.server.websocket import WebSocketProtocol, WebSocketSettings, protocol_factory
+from offhook.server.websocket import (
+    Accepted,
+    Peer,
+    Rejected,
+    WebSocketProtocol,
+    WebSocketSettings,
+    protocol_factory,
+)
 from offhook.services.applications import ApplicationService
 from offhook.services.authentication import Authenticator
+from offhook.services.credentials import Credentials
+from offhook.services.hmac_tokens import HmacTokens
 from offhook.services.hub import Hub
+from offhook.services.logins import Logins
+from offhook.services.messages import MessageService
 from offhook.services.passwords import Passwords
 from offhook.services.pictures import PictureService
 from offhook.services.reaper import Reaper
 from offhook.services.sessions import SessionService
 from offhook.services.signing import Signer
+from offhook.services.subscriptions import SubscriptionService
 from offhook.services.tokens import TokenVerifier
 from offhook.services.users import UserService
 from offhook.settings import Settings
@@ -134,9 +154,22 @@ class Core:
     applications: ApplicationService
     users: UserService
     sessions: SessionService
+    subscriptions: SubscriptionService
+    messages: MessageService
+    credentials: Credentials
+    logins: Logins
     pictures: PictureService
     passwords: Passwords
     reaper: Reaper
+
+    def hmac_key(self, application: Application) -> str:
+        """The key with which the application's back end makes its users' HMAC tokens."""
+        return self.credentials.hmac_key(application)
+
+    @property
+    def turn_secret(self) -> str:
+        """The secret that the TURN server must share: the one from the settings, or one made of the server's key."""
+        return self.settings.turn_secret or self.signer.derive("turn", "")
 
     def webhook_secret(self, application: Application) -> str:
         """The secret that signs the application's webhook calls."""
@@ -189,6 +222,7 @@ async def open_core(settings: Settings, registry: Registry | None = None) -> Asy
         stack.push_async_callback(functions.close)
         denial = Rate(settings.denial_rate, settings.denial_burst)
         authenticator = Authenticator(store, functions, passwords, tokens, denial)
+        stack.push_async_callback(authenticator.close)
         restart_grace = settings.drain_seconds + RESTART_GRACE
         sessions = SessionService(store, broker, hub, authenticator, signer, clock, counts, node, restart_grace)
         blobs = DiskBlobs(settings.data_dir / "files")
@@ -196,6 +230,9 @@ async def open_core(settings: Settings, registry: Registry | None = None) -> Asy
         users = UserService(store, broker, clock, passwords, sessions, blobs)
         reaper = Reaper(store, broker, hub, sessions, clock, counts, settings.node_lease, settings.session_retention)
         pictures = PictureService(blobs, users, settings.max_upload)
+        logins = Logins(store, authenticator, signer, clock)
+        credentials = Credentials(store, authenticator, logins, HmacTokens(signer, clock, hmac_token.decode))
+        subscriptions = SubscriptionService(store, broker, clock, sessions, credentials)
         core = Core(
             settings,
             metrics,
@@ -207,6 +244,10 @@ async def open_core(settings: Settings, registry: Registry | None = None) -> Asy
             applications,
             users,
             sessions,
+            subscriptions,
+            MessageService(store, clock),
+            credentials,
+            logins,
             pictures,
             passwords,
             reaper,
@@ -230,6 +271,8 @@ class _Commands:
                 self._core.sessions.application_closed(application_id, closed)
             case BlocksChanged():
                 self._core.hub.blocks_changed(command)
+            case SubscriptionChanged():
+                self._core.hub.subscription_changed(command)
             case EndSession():
                 in_background(self._core.sessions.ended_elsewhere(command))
             case FenceSession():
@@ -294,6 +337,31 @@ class Server:
         )
         self._chatkitty = ChatKittyDoor(gateway, settings, self._proxies)
         self._routes = Routes(gateway, core.pictures, self._chatkitty.base_url)
+        kandy = KandyGateway(
+            applications=core.applications,
+            users=core.users,
+            sessions=core.sessions,
+            subscriptions=core.subscriptions,
+            messages=core.messages,
+            credentials=core.credentials,
+            logins=core.logins,
+            hub=core.hub,
+            reaper=core.reaper,
+            signer=core.signer,
+            clock=core.clock,
+            timers=self.timers,
+            metrics=core.metrics,
+            limits=KandyLimits(
+                requests=Rate(settings.request_rate, settings.request_burst),
+                frames=Rate(settings.frame_rate, settings.frame_burst),
+                guesses=Rate(settings.guess_rate, settings.guess_burst),
+                max_body=settings.max_body,
+            ),
+            turn=Turn(core.turn_secret, settings.turn_lifetime),
+            draining=lambda: self._health.draining,
+        )
+        self._kandy = KandyDoor(kandy, settings, self._proxies)
+        self._kandy_rest = KandyRest(kandy, cors(settings.allowed_origins), settings.base_path)
         self._lag = LagMonitor(core.metrics)
         self._gauges: asyncio.Task[None] | None = None
 
@@ -319,9 +387,10 @@ class Server:
             max_body=settings.max_frame,
             base_path=settings.base_path,
             serve_metrics=settings.metrics,
+            mounts=[(prefix, self._kandy_rest) for prefix in PREFIXES],
         )
         factory = protocol_factory(
-            self._chatkitty.accept,
+            self._accept,
             WebSocketSettings(
                 max_message=settings.max_frame,
                 max_write_buffer=settings.max_write_buffer,
@@ -347,7 +416,7 @@ class Server:
         self._health.draining = True
         await self._listeners.stop_accepting()
         await drain(
-            self._chatkitty.connections(),
+            [*self._chatkitty.connections(), *self._kandy.sockets()],
             self._settings.drain_seconds,
             lambda: len(self._websockets) + len(self._chatkitty.sockjs),
             CLOSE_TIMEOUT,
@@ -371,6 +440,10 @@ class Server:
         """Reads again what may change while the server runs: the TLS certificate."""
         if self._certificates is not None:
             self._certificates.reload()
+
+    def _accept(self, request: UpgradeRequest, peer: Peer) -> Accepted | Rejected:
+        door = self._kandy if self._kandy.takes(request.path) else self._chatkitty
+        return door.accept(request, peer)
 
     def _tls(self) -> Certificates | None:
         settings = self._settings

@@ -64,6 +64,15 @@ class Settings(BaseSettings):
     write_timeout: float = Field(30.0, gt=0, description="How long a client may read nothing while data waits.")
     drain_seconds: float = Field(10.0, ge=0, description="Over how long clients are sent away at shutdown.")
 
+    # calls
+    turn_secret: str | None = Field(
+        None,
+        min_length=16,
+        repr=False,
+        description="Secret shared with the TURN server (coturn's static-auth-secret); made of secret_key unless set.",
+    )
+    turn_lifetime: float = Field(86_400.0, ge=60, description="How long a user name and password for it are good.")
+
     # limits
     max_connections: int = Field(20_000, ge=1, description="Connections at once.")
     max_connections_per_address: int = Field(20_000, ge=1, description="Connections at once from one address.")
@@ -80,6 +89,8 @@ class Settings(BaseSettings):
     frame_burst: int = Field(1000, ge=1, description="Frames at once from one connection.")
     request_rate: float = Field(50.0, gt=0, description="Requests a second from one session.")
     request_burst: int = Field(200, ge=1, description="Requests at once from one session.")
+    guess_rate: float = Field(1.0, gt=0, description="Unknown notification channels a second from one address.")
+    guess_burst: int = Field(20, ge=1, description="Unknown notification channels at once from one address.")
     password_workers: int = Field(1, ge=1, description="Threads that hash passwords.")
 
     # protocol

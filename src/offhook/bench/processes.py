@@ -122,9 +122,11 @@ async def running_floor() -> AsyncIterator[RunningFloor]:
         assert process.stdout is not None
         port = int(await asyncio.to_thread(process.stdout.readline))
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(floor.HELLO)
-        yield RunningFloor(process.pid, port, writer)
-        writer.close()
+        try:
+            writer.write(floor.HELLO)
+            yield RunningFloor(process.pid, port, writer)
+        finally:
+            writer.close()
     finally:
         process.kill()
         process.communicate()

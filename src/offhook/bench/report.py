@@ -10,17 +10,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from offhook.bench import figures
+from offhook.bench import figures, kandy_figures
 from offhook.bench.client import LoadFailed
 from offhook.bench.figures import QUICK, TOGETHER, Sizes
-from offhook.bench.processes import running_floor, running_server
-from offhook.bench.seed import seed
+from offhook.bench.processes import RunningFloor, running_floor, running_server
+from offhook.bench.seed import Seeded, seed
 
 MAX_START = 600.0
 MAX_DELIVERY = 1.6
 MAX_TOGETHER = 0.6
 MAX_SESSION = 24.0
 MAX_RELAY = 50.0
+MAX_SUBSCRIPTION = 900.0
+MAX_NOTIFICATION = 2.0
+MAX_SUBSCRIBED = 20.0
 MICRO, MILLI, KIB = 1e6, 1e3, 1024.0
 
 
@@ -70,19 +73,27 @@ async def measure(sizes: Sizes, data_dir: Path) -> list[Figure]:
         LoadFailed: a server or a client did not do what it should.
     """
     users = max(sizes.sessions, sizes.receivers, sizes.idle, sizes.idle_tls)
-    seeded = await seed(data_dir, users, max(sizes.logins, TOGETHER + 1))
+    subscribers = max(sizes.sessions, sizes.receivers + 3, sizes.idle)
+    seeded = await seed(data_dir, users, max(sizes.logins, TOGETHER + 1), subscribers)
     async with running_floor() as floor:
-        async with running_server(data_dir) as server:
-            fan = await figures.fan_out(server, floor, seeded, sizes)
-        async with running_server(data_dir) as server:
-            start = await figures.session_start(server, seeded, sizes)
-            bare_start = await figures.handshake_floor(floor, sizes)
-            peace, busy, relays = await figures.relay_latency(server, seeded, sizes)
-            start_tls = await figures.session_start(server, seeded, sizes, tls=True)
-        async with running_server(data_dir) as server:
-            weight = await figures.memory(server, seeded, sizes.idle)
-        async with running_server(data_dir) as server:
-            weight_tls = await figures.memory(server, seeded, sizes.idle_tls, tls=True)
+        return [
+            *await _chatkitty(floor, seeded, sizes, data_dir),
+            *await _kandy(floor, seeded, sizes, data_dir),
+        ]
+
+
+async def _chatkitty(floor: RunningFloor, seeded: Seeded, sizes: Sizes, data_dir: Path) -> list[Figure]:
+    async with running_server(data_dir) as server:
+        fan = await figures.fan_out(server, floor, seeded, sizes)
+    async with running_server(data_dir) as server:
+        start = await figures.session_start(server, seeded, sizes)
+        bare_start = await figures.handshake_floor(floor, sizes)
+        peace, busy, relays = await figures.relay_latency(server, seeded, sizes)
+        start_tls = await figures.session_start(server, seeded, sizes, tls=True)
+    async with running_server(data_dir) as server:
+        weight = await figures.memory(server, seeded, sizes.idle)
+    async with running_server(data_dir) as server:
+        weight_tls = await figures.memory(server, seeded, sizes.idle_tls, tls=True)
     each = f"1 to {sizes.receivers}"
     return [
         Figure("session start", start * MICRO, "us CPU", bare_start * MICRO, MAX_START),
@@ -102,6 +113,37 @@ async def measure(sizes: Sizes, data_dir: Path) -> list[Figure]:
         Figure(f"idle session, {sizes.idle_tls} of them, TLS", weight_tls / KIB, "KiB"),
         Figure("relay p99, nobody logs in", peace * MILLI, "ms"),
         Figure(f"relay p99, {sizes.logins} log in ({relays} relays)", busy * MILLI, "ms", target=MAX_RELAY),
+    ]
+
+
+async def _kandy(floor: RunningFloor, seeded: Seeded, sizes: Sizes, data_dir: Path) -> list[Figure]:
+    async with running_server(data_dir) as server:
+        start = await kandy_figures.subscription_start(server, seeded, sizes)
+        bare_start = await kandy_figures.two_handshakes_floor(floor, sizes)
+    async with running_server(data_dir) as server:
+        told = await kandy_figures.notifications(server, floor, seeded, sizes)
+    async with running_server(data_dir) as server:
+        weight = await kandy_figures.memory(server, seeded, sizes.idle)
+    return [
+        Figure("subscription and socket", start * MICRO, "us CPU", bare_start * MICRO, MAX_SUBSCRIPTION),
+        Figure("message to one client, request and all", told.message * MICRO, "us CPU", told.message_floor * MICRO),
+        Figure(
+            "message, each further client",
+            told.device * MICRO,
+            "us CPU",
+            told.device_floor * MICRO,
+            MAX_NOTIFICATION,
+            relative=True,
+        ),
+        Figure(
+            f"presence, 1 to {sizes.receivers} watchers",
+            told.presence * MICRO,
+            "us CPU",
+            told.presence_floor * MICRO,
+            MAX_NOTIFICATION,
+            relative=True,
+        ),
+        Figure(f"idle subscription, {sizes.idle} of them", weight / KIB, "KiB", target=MAX_SUBSCRIBED),
     ]
 
 

@@ -32,6 +32,12 @@ LeaveGrace: TypeAlias = Annotated[
 ResumeWindow: TypeAlias = Annotated[
     float | None, typer.Option(help="Seconds for which a broken session can be resumed.")
 ]
+SocketWait: TypeAlias = Annotated[
+    float | None, typer.Option(help="Seconds a new Kandy subscription waits for its notification socket.")
+]
+SocketGrace: TypeAlias = Annotated[
+    float | None, typer.Option(help="Seconds a user of Kandy stays online after the notification socket broke.")
+]
 
 
 @app.command()
@@ -44,6 +50,8 @@ def create(
     duplicates: Duplicates = None,
     leave_grace: LeaveGrace = None,
     resume_window: ResumeWindow = None,
+    socket_wait: SocketWait = None,
+    socket_grace: SocketGrace = None,
     as_json: AsJson = False,
 ) -> None:
     """Makes an application and shows its secrets, this once.
@@ -51,7 +59,14 @@ def create(
     Example: offhook app create shop --no-guests --max-sessions 3 --duplicates end-oldest
     """
     body = _given(name=name, domain=domain, api_key=api_key, guests=guests)
-    body |= _sessions(max_sessions, duplicates, leave_grace, resume_window)
+    body |= _sessions(
+        max_sessions=max_sessions,
+        duplicates=duplicates,
+        leave_grace=leave_grace,
+        resume_window=resume_window,
+        socket_wait=socket_wait,
+        socket_grace=socket_grace,
+    )
     run(lambda admin: admin.send("POST", "/applications", body), _show_with_secrets, as_json)
 
 
@@ -72,7 +87,7 @@ def list_(as_json: AsJson = False) -> None:
 @app.command()
 def show(
     name: Name,
-    secrets: Annotated[bool, typer.Option("--secrets", help="Show the webhook secret too.")] = False,
+    secrets: Annotated[bool, typer.Option("--secrets", help="Show the webhook secret and the HMAC key too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Shows an application.
@@ -95,6 +110,8 @@ def update(
     duplicates: Duplicates = None,
     leave_grace: LeaveGrace = None,
     resume_window: ResumeWindow = None,
+    socket_wait: SocketWait = None,
+    socket_grace: SocketGrace = None,
     token_algorithm: Annotated[
         list[str] | None, typer.Option(help="Accepted JWT algorithm: HS256, RS256 or ES256. Repeatable.")
     ] = None,
@@ -119,7 +136,14 @@ def update(
     Example: offhook app update shop --token-algorithm RS256 --token-jwks https://id.example.com/jwks.json
     """
     body = _given(guests=guests, enabled=enabled)
-    body |= _sessions(max_sessions, duplicates, leave_grace, resume_window)
+    body |= _sessions(
+        max_sessions=max_sessions,
+        duplicates=duplicates,
+        leave_grace=leave_grace,
+        resume_window=resume_window,
+        socket_wait=socket_wait,
+        socket_grace=socket_grace,
+    )
     algorithms: list[JsonValue] | None = list(token_algorithm) if token_algorithm else None
     try:
         tokens = _given(
@@ -168,12 +192,8 @@ def _given(**values: JsonValue) -> JsonObject:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _sessions(
-    max_sessions: int | None, duplicates: str | None, leave_grace: float | None, resume_window: float | None
-) -> JsonObject:
-    policy = _given(
-        max_sessions=max_sessions, duplicates=duplicates, leave_grace=leave_grace, resume_window=resume_window
-    )
+def _sessions(**values: JsonValue) -> JsonObject:
+    policy = _given(**values)
     return {"sessions": policy} if policy else {}
 
 

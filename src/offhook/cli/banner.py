@@ -38,6 +38,7 @@ def summary(info: ServeInfo, passwords: Mapping[str, str]) -> JsonObject:
         "api_key": None if application is None else application.api_key,
         "authority": None if info.authority is None else str(info.authority.resolve()),
         "data_dir": str(info.data_dir.resolve()),
+        "kandy": None if (place := _secure_place(info)) is None else {"host": place[0], "port": place[1]},
         "demo_users": dict(passwords),
     }
 
@@ -70,6 +71,8 @@ def banner(info: ServeInfo, passwords: Mapping[str, str]) -> Iterator[str]:
         yield ""
         yield "  Try next, with an unmodified ChatKitty SDK:"
         yield from _snippet(urls, application.api_key)
+        yield ""
+        yield from _kandy(info, passwords)
     yield ""
     program = _program()
     yield f"  In another terminal:  {program} session list   {program} doctor   {program} --help"
@@ -90,3 +93,32 @@ def _snippet(urls: list[str], api_key: str) -> Iterator[str]:
     host, secure = parts.netloc + parts.path, str(parts.scheme == "https").lower()
     yield f"    new ChatKitty({{ apiKey: '{api_key}', host: '{host}', isSecure: {secure} }})"
     yield f"    getSdkClient('{api_key}', {{ $environment: {{ host: '{host}', secure: {secure} }} }})"
+
+
+def _kandy(info: ServeInfo, passwords: Mapping[str, str]) -> Iterator[str]:
+    """What a page with Kandy.js needs. Its newer versions open their notification socket by wss only."""
+    place = _secure_place(info)
+    if info.base_path:
+        yield "  Kandy.js knows no base path: let the proxy pass /rest/, /v2.0/ and /websocket/ on to it."
+        return
+    if place is None:
+        yield "  Kandy.js needs TLS: serve it with --tls-dev to try it, or by a proxy in front."
+        return
+    host, port = place
+    where = f"'{host}', port: '{port}'"
+    yield f"  Kandy.js connects to the host {host}, port {port}:"
+    yield f"    Link   create({{ authentication: {{ server: {{ base: {where} }} }},"
+    yield f"                    subscription: {{ websocket: {{ server: {where} }} }} }})"
+    yield f"    UC     create({{ authentication: {{ subscription: {{ server: {where} }},"
+    yield f"                                      websocket: {{ server: {where} }} }} }})"
+    for name, password in list(passwords.items())[:1]:
+        yield f"    as     {{ username: '{name}', password: '{password}' }}"
+
+
+def _secure_place(info: ServeInfo) -> tuple[str, int] | None:
+    """Host and port of the TLS listener as a page on this machine reaches it; None if there is none."""
+    endpoint = next((endpoint for endpoint in info.endpoints if endpoint.scheme == "https"), None)
+    if endpoint is None:
+        return None
+    here = endpoint.host in ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104 - compared, not bound
+    return "localhost" if here else endpoint.host, endpoint.port

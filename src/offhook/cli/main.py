@@ -12,7 +12,7 @@ import typer
 from offhook.cli import apps, sessions, users
 from offhook.cli.config import CONFIG
 from offhook.cli.failures import ExitCode, Failure
-from offhook.cli.output import AsJson, print_fields, print_json
+from offhook.cli.output import AsJson, print_fields, print_json, run
 
 EPILOG = (
     "Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 3 not found, 4 cannot reach the server "
@@ -59,7 +59,7 @@ def serve(
     functions: Annotated[str | None, typer.Option(help="Python module with authentication functions.")] = None,
     workers: Annotated[int, typer.Option(help="Processes; this version serves from one.")] = 1,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Make demo users alice@example.com and bob@example.com.")
+        bool, typer.Option("--demo", help="Make demo users: alice and bob, at the application's domain.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -88,7 +88,7 @@ def serve(
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Checks settings, data, database, server, TLS, clock and limits of this machine, and says what to do.
+    """Checks settings, data, database, server, TLS, TURN, clock and limits, and says what to do.
 
     Exits with 1 if anything fails.
     """
@@ -97,15 +97,26 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(examine(as_json))
 
 
+@app.command("turn-secret")
+def turn_secret(as_json: AsJson = False) -> None:
+    """Prints the secret that the TURN server must share: static-auth-secret in coturn's turnserver.conf.
+
+    It is the setting turn_secret; unless that is set, it is made of the server's secret key.
+
+    Example: offhook turn-secret
+    """
+    run(lambda admin: admin.get("/turn"), lambda answer: typer.echo(answer["secret"]), as_json)
+
+
 @app.command()
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer sessions and rounds.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measures this machine: session starts, fan-out, memory per session."""
-    from offhook.bench.report import run
+    from offhook.bench.report import run as measure
 
-    raise typer.Exit(run(quick=quick, json=as_json))
+    raise typer.Exit(measure(quick=quick, json=as_json))
 
 
 @app.command()

@@ -30,6 +30,10 @@ app = typer.Typer(no_args_is_help=True, help="Sessions: live ones, and the ledge
 
 User: TypeAlias = Annotated[str | None, typer.Option(help="Of the user of this name.")]
 App: TypeAlias = Annotated[str | None, typer.Option("--app", help="Of this application.")]
+COLUMNS = (
+    "ID", "USER", "APP", "STATE", "PRODUCT", "CLIENT", "ADDRESS", "STARTED (UTC)", "SERVICES", "EXPIRES (UTC)",
+    "RESUMES", "ENDED BY",
+)  # fmt: skip
 
 
 @app.command("list")
@@ -60,16 +64,18 @@ def list_(
                 s["user"],
                 s["application"],
                 s["state"],
+                _kind(s),
                 s["client"],
                 s["address"],
                 moment(s["started_at"]),
+                _services(s),
+                moment(s["expires_at"]) if s["state"] != "ended" else "-",
                 s["resumes"],
                 s["end_reason"],
             )
             for s in objects(answer["sessions"])
         ]
-        columns = ("ID", "USER", "APP", "STATE", "CLIENT", "ADDRESS", "STARTED (UTC)", "RESUMES", "ENDED BY")
-        print_table(columns, rows, "No sessions.")
+        print_table(COLUMNS, rows, "No sessions.")
         print_page(answer, "sessions")
 
     run(lambda admin: admin.get("/sessions", params), show, as_json)
@@ -121,11 +127,27 @@ def end(
     run(lambda admin: admin.send("POST", "/sessions/end", body), show, as_json)
 
 
+def _kind(session: JsonObject) -> str:
+    """The family of clients that a session's client is of."""
+    subscription = session["subscription"]
+    product = f" {subscription['product']}" if isinstance(subscription, dict) else ""
+    return f"{session['protocol']}{product}"
+
+
+def _services(session: JsonObject) -> str:
+    subscription = session["subscription"]
+    services = subscription["services"] if isinstance(subscription, dict) else None
+    return ", ".join(str(name) for name in services) if isinstance(services, list) else "-"
+
+
 def _show(answer: JsonObject) -> None:
+    fields = {name: value for name, value in answer.items() if name not in ("story", "explanation", "subscription")}
+    subscription = answer["subscription"]
+    if isinstance(subscription, dict):
+        fields |= {**subscription, "services": _services(answer)}
     print_fields(
         (name.replace("_", " "), moment(value) + " UTC" if name.endswith("_at") and value else value)
-        for name, value in answer.items()
-        if name not in ("story", "explanation")
+        for name, value in fields.items()
     )
     rows = [
         (moment(line["at"]), line["kind"], line["text"], "" if line["kind"] == "started" else line["detail"])

@@ -49,6 +49,7 @@ def test_programs_are_told_the_same() -> None:
         "api_key": "the-api-key",
         "authority": None,
         "data_dir": str(Path("data").resolve()),
+        "kandy": None,
         "demo_users": {"bob": "x"},
     }
 
@@ -56,18 +57,48 @@ def test_programs_are_told_the_same() -> None:
 def test_what_is_not_there_is_not_said() -> None:
     info = ServeInfo([Endpoint("http", "127.0.0.1", 8686)], "", None, None, Path("data"))
     text = "\n".join(banner(info, {}))
-    for part in ("API key", "authority", "demo user", "ChatKitty"):
+    for part in ("API key", "authority", "demo user", "ChatKitty", "Kandy"):
         assert part not in text
+
+
+def test_a_page_with_kandy_is_told_where_to_connect_and_as_whom() -> None:
+    endpoints = [Endpoint("http", "127.0.0.1", 8686), Endpoint("https", "0.0.0.0", 8687)]
+    info = ServeInfo(endpoints, "", APPLICATION, None, Path("data"))
+    text = "\n".join(banner(info, {"alice@example.com": "hunter2", "bob@example.com": "other"}))
+    for part in (
+        "the host localhost, port 8687",
+        "{ server: { base: 'localhost', port: '8687' } }",
+        "{ websocket: { server: 'localhost', port: '8687' } }",
+        "{ subscription: { server: 'localhost', port: '8687' }",
+        "{ username: 'alice@example.com', password: 'hunter2' }",
+    ):
+        assert part in text
+    assert summary(info, {})["kandy"] == {"host": "localhost", "port": 8687}
+
+
+def test_a_page_with_kandy_that_could_not_connect_is_told_why() -> None:
+    plain = ServeInfo([Endpoint("http", "127.0.0.1", 8686)], "", APPLICATION, None, Path("data"))
+    assert "Kandy.js needs TLS" in "\n".join(banner(plain, {}))
+    below = ServeInfo([Endpoint("https", "192.0.2.1", 443)], "/chat", APPLICATION, None, Path("data"))
+    assert "Kandy.js knows no base path" in "\n".join(banner(below, {}))
+    assert summary(below, {})["kandy"] == {"host": "192.0.2.1", "port": 443}
 
 
 def test_demo_users_can_sign_in_and_stay_the_same(offhook: Cli) -> None:
     settings = Settings()
     passwords = asyncio.run(demo_users(settings))
-    assert set(passwords) == set(USERS)
+    assert set(passwords) == {f"{name}@example.com" for name in USERS}
     assert asyncio.run(demo_users(settings)) == passwords
     assert (offhook.data_dir / "demo-users.json").stat().st_mode & 0o077 == 0
     assert offhook.done("app", "show", "default")["domain"] == "example.com"
     assert asyncio.run(_hashes(settings)) == 2
+
+
+def test_demo_users_are_of_the_applications_domain(offhook: Cli) -> None:
+    offhook.done("app", "create", "default", "--domain", "shop.example")
+    passwords = asyncio.run(demo_users(Settings()))
+    assert set(passwords) == {"alice@shop.example", "bob@shop.example"}
+    assert asyncio.run(demo_users(Settings())) == passwords
 
 
 def test_demo_users_whose_passwords_were_lost_get_new_ones(offhook: Cli) -> None:

@@ -24,17 +24,23 @@ def test_an_applications_life(offhook: Cli) -> None:
     made = offhook.done(
         "app", "create", "shop", "--domain", "shop.example", "--api-key", "my-own-key", "--no-guests",
         "--max-sessions", "1", "--duplicates", "reject-new", "--leave-grace", "2.5", "--resume-window", "60",
+        "--socket-wait", "30", "--socket-grace", "45",
     )  # fmt: skip
     assert (made["name"], made["domain"], made["api_key"], made["guests"]) == (
         "shop", "shop.example", "my-own-key", False,
     )  # fmt: skip
     assert made["sessions"] == {
         "max_sessions": 1, "duplicates": "reject-new", "leave_grace": 2.5, "resume_window": 60.0,
+        "socket_wait": 30.0, "socket_grace": 45.0,
     }  # fmt: skip
-    assert made["client_secret"] and made["webhook_secret"]
+    changed = offhook.done("app", "update", "shop", "--socket-grace", "5")["sessions"]
+    assert isinstance(changed, dict) and (changed["socket_grace"], changed["socket_wait"]) == (5.0, 30.0)
+    assert made["client_secret"] and made["webhook_secret"] and made["hmac_key"]
     assert listed(offhook.done("app", "list"), "applications") == ["shop"]
-    assert "webhook_secret" not in offhook.done("app", "show", "shop")
-    assert offhook.done("app", "show", "shop", "--secrets")["webhook_secret"] == made["webhook_secret"]
+    shown = offhook.done("app", "show", "shop")
+    assert "webhook_secret" not in shown and "hmac_key" not in shown
+    shown = offhook.done("app", "show", "shop", "--secrets")
+    assert (shown["webhook_secret"], shown["hmac_key"]) == (made["webhook_secret"], made["hmac_key"])
     assert offhook.done("app", "update", "shop", "--guests", "--disable")["enabled"] is False
     assert offhook.done("app", "rotate-key", "shop")["api_key"] != "my-own-key"
     assert offhook.done("app", "delete", "shop") == {"deleted": "shop"}
@@ -151,6 +157,16 @@ def test_names_that_look_like_paths(offhook: Cli) -> None:
         offhook.done("app", "create", name)
         offhook.done("user", "create", name, "--app", name)
         assert offhook.done("user", "show", name, "--app", name)["name"] == name
+
+
+def test_the_secret_of_the_turn_server(offhook: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = offhook.done("turn-secret")
+    assert (answer["derived"], answer["lifetime"]) == (True, 86400.0)
+    assert len(str(answer["secret"])) >= 32
+    assert offhook("turn-secret").out == f"{answer['secret']}\n"
+    monkeypatch.setenv("OFFHOOK_TURN_SECRET", "a secret of its own")
+    monkeypatch.setenv("OFFHOOK_TURN_LIFETIME", "600")
+    assert offhook.done("turn-secret") == {"secret": "a secret of its own", "derived": False, "lifetime": 600.0}
 
 
 def test_the_files_are_the_owners_alone(offhook: Cli, shop: dict[str, object]) -> None:

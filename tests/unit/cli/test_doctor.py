@@ -37,7 +37,7 @@ def levels(offhook: Cli) -> dict[object, object]:
 def test_a_fresh_machine_is_well(offhook: Cli) -> None:
     found = levels(offhook)
     assert set(found) == {
-        "settings", "python", "data", "disk", "database", "server", "tls", "clock", "open files", "functions",
+        "settings", "python", "data", "disk", "database", "server", "tls", "turn", "clock", "open files", "functions",
     }  # fmt: skip
     assert "fail" not in found.values()
     assert not offhook.data_dir.exists()
@@ -116,6 +116,25 @@ def test_certificates(offhook: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "chat.example.com" in offhook("doctor").out
     trustme.CA().issue_cert("other").private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     assert levels(offhook)["tls"] == "fail"
+
+
+def test_pages_that_could_not_open_their_notification_socket(offhook: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert levels(offhook)["tls"] == "warn"
+    assert "Kandy.js opens its notification socket by wss only" in offhook("doctor").out
+    monkeypatch.setenv("OFFHOOK_PUBLIC_URL", "http://chat.example.com")
+    assert levels(offhook)["tls"] == "warn"
+    monkeypatch.setenv("OFFHOOK_PUBLIC_URL", "https://chat.example.com")
+    assert levels(offhook)["tls"] == "ok"
+    monkeypatch.setenv("OFFHOOK_TLS_DEV", "true")
+    assert "authority.pem" in offhook("doctor").out
+
+
+def test_the_secret_that_the_turn_server_must_share(offhook: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "what offhook turn-secret prints" in offhook("doctor").out
+    monkeypatch.setenv("OFFHOOK_TURN_SECRET", "a secret of its own")
+    outcome = offhook("doctor")
+    assert "must have the setting turn_secret" in outcome.out
+    assert "a secret of its own" not in outcome.out
 
 
 def test_functions_that_can_be_imported(offhook: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from offhook.settings import Settings
 
 TOKEN = "the-admin-token-of-these-tests"
 CLIENT = Client("chatkitty", "ChatKitty-JS-Core/1.3.5", "192.0.2.7")
+WAITS = {"socket_wait": 5, "socket_grace": 0}
 
 
 @dataclass
@@ -43,6 +44,12 @@ class RecordingOutlet:
 
     def drop(self, reason: CloseReason) -> None:
         """Nobody supersedes anybody here."""
+
+    def changed(self) -> None:
+        """Nobody subscribes here."""
+
+    def saved(self, proof: int) -> None:
+        """Nobody proves anything here."""
 
 
 @pytest.fixture
@@ -179,9 +186,10 @@ async def test_secrets_are_shown_once(http: httpx.AsyncClient, core: Core, shop:
     application = await core.applications.get("shop")
     assert core.applications.check_secret(application, str(shop["client_secret"]))
     shown = (await http.get("applications/shop")).json()
-    assert "client_secret" not in shown and "webhook_secret" not in shown
+    assert not {"client_secret", "webhook_secret", "hmac_key"} & set(shown)
     with_secrets = (await http.get("applications/shop?secrets=true")).json()
     assert with_secrets["webhook_secret"] == shop["webhook_secret"] == core.webhook_secret(application)
+    assert with_secrets["hmac_key"] == shop["hmac_key"] == core.hmac_key(application)
     assert "client_secret" not in with_secrets
     assert (await http.get("applications")).json() == {"applications": [shown]}
 
@@ -199,7 +207,7 @@ async def test_an_application_with_everything(http: httpx.AsyncClient) -> None:
         "domain": "all.example",
         "api_key": "my-own-key-1",
         "guests": False,
-        "sessions": {"max_sessions": 2, "duplicates": "reject-new", "leave_grace": 0, "resume_window": 60},
+        "sessions": {"max_sessions": 2, "duplicates": "reject-new", "leave_grace": 0, "resume_window": 60} | WAITS,
         "tokens": {"algorithms": ["HS256"], "secret": "s" * 32, "issuer": "me", "username_claim": "name"},
         "webhook": {"url": "https://shop.example/hook", "timeout": 2},
     }
@@ -244,6 +252,8 @@ WRONG_CHANGES: list[tuple[dict[str, object], str]] = [
     ({"sessions": {"max_sessions": 1.5}}, "sessions.max_sessions"),
     ({"sessions": {"duplicates": "explode"}}, "sessions.duplicates"),
     ({"sessions": {"leave_grace": -1}}, "sessions.leave_grace"),
+    ({"sessions": {"socket_wait": 0}}, "sessions.socket_wait"),
+    ({"sessions": {"socket_grace": "long"}}, "sessions.socket_grace"),
     ({"sessions": {"resume_window": "long"}}, "sessions.resume_window"),
     ({"sessions": {"max": 1}}, "sessions.max"),
     ({"tokens": {"algorithms": "HS256"}}, "tokens.algorithms"),

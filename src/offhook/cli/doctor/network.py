@@ -63,7 +63,12 @@ def check_tls(settings: Settings) -> Iterator[Finding]:
         yield ok("tls", f"A development authority signs; clients must trust {settings.data_dir}/tls/authority.pem.")
         return
     if settings.tls_cert is None or settings.tls_key is None:
-        yield ok("tls", "TLS is not served; a proxy in front should do it for clients on other machines.")
+        if settings.public_url is not None and settings.public_url.startswith("https:"):
+            yield ok("tls", f"TLS is left to the proxy in front, at {settings.public_url}.")
+        else:
+            text = "TLS is not served, and Kandy.js opens its notification socket by wss only."
+            way = "set tls_dev to try it; in production tls_cert and tls_key, or a proxy and public_url"
+            yield warn("tls", text, way)
         return
     from offhook.server.tls import Certificates, certificate_info
 
@@ -87,3 +92,12 @@ def check_tls(settings: Settings) -> Iterator[Finding]:
         yield warn("tls", f"The certificate is valid {until}.", "renew it now; SIGHUP makes the server load it")
     else:
         yield ok("tls", f"The certificate is valid {until}.")
+
+
+def check_turn(settings: Settings) -> Iterator[Finding]:
+    """The secret that the TURN server must share. The TURN server itself is not asked: it may be anywhere."""
+    if settings.turn_secret is not None:
+        yield ok("turn", "The TURN server must have the setting turn_secret as its static-auth-secret.")
+    else:
+        text = "turn_secret is not set: the TURN server's static-auth-secret must be what offhook turn-secret prints."
+        yield ok("turn", text)

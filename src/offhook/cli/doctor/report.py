@@ -24,6 +24,7 @@ MACHINE: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
     data.check_database,
     network.check_server,
     network.check_tls,
+    network.check_turn,
     machine.check_clock,
     machine.check_open_files,
     data.check_functions,

@@ -25,12 +25,15 @@ from offhook.domain.limits import Rate, RateLimiter
 from offhook.errors import InternalError, InvalidInput, OffhookError, RateLimited
 from offhook.gateways.admin.applications import application_routes
 from offhook.gateways.admin.sessions import session_routes
+from offhook.gateways.admin.turn import turn_routes
 from offhook.gateways.admin.users import user_routes
 from offhook.gateways.admin.views import timestamp
+from offhook.ports import Store
 from offhook.server.asgi import error_response
 from offhook.services.applications import ApplicationService
 from offhook.services.sessions import SessionService
 from offhook.services.users import UserService
+from offhook.settings import Settings
 
 PREFIX = "/admin/v1"
 WRONG_TOKENS = Rate(per_second=1.0, burst=20)
@@ -48,6 +51,17 @@ class AdminCore(Protocol):
     def users(self) -> UserService: ...
     @property
     def sessions(self) -> SessionService: ...
+    @property
+    def store(self) -> Store: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def turn_secret(self) -> str:
+        """The secret that the TURN server must share."""
+
+    def hmac_key(self, application: Application) -> str:
+        """The key with which the application's back end makes its users' HMAC tokens."""
+
     def webhook_secret(self, application: Application) -> str:
         """The secret that signs the application's webhook calls."""
 
@@ -59,7 +73,10 @@ def admin_routes(core: AdminCore, token: str) -> list[BaseRoute]:
         core: the services it works on.
         token: what requests must carry.
     """
-    nouns = Router([*application_routes(core), *user_routes(core), *session_routes(core)], redirect_slashes=False)
+    nouns = Router(
+        [*application_routes(core), *user_routes(core), *session_routes(core), *turn_routes(core)],
+        redirect_slashes=False,
+    )
     return [Mount(PREFIX, app=_Door(nouns, token))]
 
 

@@ -28,6 +28,9 @@ MAX_SESSIONS = 100_000
 MAX_LEAVE_GRACE = 3600.0
 """Seconds that a user may stay online after the last connection broke."""
 MAX_RESUME_WINDOW = 30 * 86400.0
+MIN_SOCKET_WAIT, MAX_SOCKET_WAIT = 1.0, 3600.0
+"""Seconds that a new subscription may wait for its socket: less would be over before its client has the answer."""
+MAX_SOCKET_GRACE = 3600.0
 MAX_WEBHOOK_TIMEOUT = 60.0
 
 
@@ -74,7 +77,7 @@ class _Handlers:
         application = await self._core.applications.get(application_named(request))
         view = application_view(application)
         if secrets:
-            view["webhook_secret"] = self._core.webhook_secret(application)
+            view |= self._kept(application)
         return JSONResponse(view)
 
     async def change(self, request: Request) -> Response:
@@ -95,7 +98,14 @@ class _Handlers:
         return JSONResponse({"deleted": name})
 
     def _secrets(self, application: Application, client_secret: str) -> JsonObject:
-        return {"client_secret": client_secret, "webhook_secret": self._core.webhook_secret(application)}
+        return {"client_secret": client_secret, **self._kept(application)}
+
+    def _kept(self, application: Application) -> JsonObject:
+        """The secrets that can be shown again."""
+        return {
+            "webhook_secret": self._core.webhook_secret(application),
+            "hmac_key": self._core.hmac_key(application),
+        }
 
 
 def _changes(fields: Fields, application: Application | None) -> ApplicationChanges:
@@ -119,6 +129,8 @@ def _sessions(fields: Fields, now: SessionPolicy | None) -> SessionPolicy:
         duplicates=fields.choice("duplicates", now.duplicates),
         leave_grace=fields.number("leave_grace", now.leave_grace, 0, MAX_LEAVE_GRACE),
         resume_window=fields.number("resume_window", now.resume_window, 0, MAX_RESUME_WINDOW),
+        socket_wait=fields.number("socket_wait", now.socket_wait, MIN_SOCKET_WAIT, MAX_SOCKET_WAIT),
+        socket_grace=fields.number("socket_grace", now.socket_grace, 0, MAX_SOCKET_GRACE),
     )
     fields.finish()
     return policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -10,6 +11,9 @@ from starlette.routing import BaseRoute, Route
 
 from offhook.codes import EndReason
 from offhook.domain.accounts import check_text
+from offhook.domain.sessions import Session
+from offhook.domain.subscriptions import Subscription
+from offhook.domain.values import JsonObject
 from offhook.errors import InvalidInput, NotFound
 from offhook.gateways.admin.fields import Fields, Query, read_body
 from offhook.gateways.admin.views import page_of, session_view, story_view
@@ -47,12 +51,17 @@ class _Handlers:
         where = await self._filter(query.text("application"), query.text("user"), STATES[state])
         page = await self._core.sessions.list(where, query.page())
         names = await self._names()
-        return JSONResponse(page_of("sessions", page, lambda s: session_view(s, names.get(s.application_id, ""))))
+        subscriptions = await self._subscriptions(page.items)
+        return JSONResponse(
+            page_of(
+                "sessions",
+                page,
+                lambda s: session_view(s, names.get(s.application_id, ""), subscriptions.get(s.id)),
+            )
+        )
 
     async def show(self, request: Request) -> Response:
-        story = await self._core.sessions.show(_session_id(request))
-        names = await self._names()
-        return JSONResponse(story_view(story, names.get(story.session.application_id, "")))
+        return JSONResponse(await self._story(_session_id(request)))
 
     async def end(self, request: Request) -> Response:
         fields = await read_body(request, optional=True)
@@ -60,9 +69,7 @@ class _Handlers:
         fields.finish()
         session_id = _session_id(request)
         await self._core.sessions.end(session_id, EndReason.OPERATOR, text)
-        story = await self._core.sessions.show(session_id)
-        names = await self._names()
-        return JSONResponse(story_view(story, names.get(story.session.application_id, "")))
+        return JSONResponse(await self._story(session_id))
 
     async def end_all(self, request: Request) -> Response:
         fields = await read_body(request)
@@ -76,6 +83,20 @@ class _Handlers:
     async def _filter(self, application: str | None, user: str | None, live: bool | None) -> SessionFilter:
         application_id = None if application is None else (await self._core.applications.get(application)).id
         return SessionFilter(application_id=application_id, user_name=user, live=live)
+
+    async def _story(self, session_id: int) -> JsonObject:
+        story = await self._core.sessions.show(session_id)
+        names = await self._names()
+        subscriptions = await self._subscriptions([story.session])
+        return story_view(story, names.get(story.session.application_id, ""), subscriptions.get(session_id))
+
+    async def _subscriptions(self, sessions: Sequence[Session]) -> dict[int, Subscription]:
+        """What those of the sessions that are of subscriptions have beyond that, by their ids."""
+        ids = [session.id for session in sessions if session.expires_at is not None]
+        if not ids:
+            return {}
+        found = await self._core.store.query(lambda tx: [tx.subscriptions.get(session_id) for session_id in ids])
+        return {subscription.session_id: subscription for subscription in found if subscription is not None}
 
     async def _names(self) -> dict[int, str]:
         return {application.id: application.name for application in await self._core.applications.list()}

@@ -9,10 +9,14 @@ from typing import TypeVar
 from offhook.codes import CLOSINGS, ENDINGS, CloseReason, EndReason
 from offhook.domain.accounts import Application, SessionPolicy, TokenPolicy, User, WebhookPolicy
 from offhook.domain.sessions import Session, SessionState, StoryEntry, StoryKind
+from offhook.domain.subscriptions import Subscription
 from offhook.domain.values import JsonObject, JsonValue, Page
 from offhook.services.sessions import SessionStory
 
 T = TypeVar("T")
+
+_FOR_WANT_OF_A_SOCKET = frozenset({EndReason.LEASE_EXPIRED, EndReason.NOT_RENEWED, EndReason.HISTORY_LOST})
+"""Ends that come of how a connection broke before."""
 
 
 def timestamp(at: datetime) -> str:
@@ -55,6 +59,8 @@ def _policy(policy: SessionPolicy) -> JsonObject:
         "duplicates": policy.duplicates.value,
         "leave_grace": policy.leave_grace,
         "resume_window": policy.resume_window,
+        "socket_wait": policy.socket_wait,
+        "socket_grace": policy.socket_grace,
     }
 
 
@@ -98,12 +104,13 @@ def user_view(user: User) -> JsonObject:
 # --- sessions ---------------------------------------------------------------------------------------------
 
 
-def session_view(session: Session, application: str) -> JsonObject:
+def session_view(session: Session, application: str, subscription: Subscription | None = None) -> JsonObject:
     """A session, living or past.
 
     Args:
         session: the session.
         application: its application's name.
+        subscription: what it has beyond that if it was made by a subscription, or None.
     """
     return {
         "id": session.id,
@@ -121,13 +128,27 @@ def session_view(session: Session, application: str) -> JsonObject:
         "end_reason": None if session.end_reason is None else session.end_reason.value,
         "resumes": session.resumes,
         "node": session.node,
+        "expires_at": None if session.expires_at is None else timestamp(session.expires_at),
+        "subscription": None if subscription is None else _subscription(subscription),
     }
 
 
-def story_view(story: SessionStory, application: str) -> JsonObject:
+def _subscription(subscription: Subscription) -> JsonObject:
+    services: list[JsonValue] = list(subscription.services)
+    return {
+        "product": subscription.product.value,
+        "services": services,
+        "lifetime": subscription.lifetime,
+        "localization": subscription.localization,
+        "correlator": subscription.correlator,
+        "watched": len(subscription.watched),
+    }
+
+
+def story_view(story: SessionStory, application: str, subscription: Subscription | None = None) -> JsonObject:
     """A session with everything that happened to it, and one sentence that sums it up."""
     return {
-        **session_view(story.session, application),
+        **session_view(story.session, application, subscription),
         "story": [
             {
                 "at": timestamp(entry.at),
@@ -147,6 +168,8 @@ def text_of(entry: StoryEntry) -> str:
     match entry.kind:
         case StoryKind.STARTED:
             return f"The session started, {entry.detail}."
+        case StoryKind.CONNECTED:
+            return f"The client opened its notification socket {entry.detail}."
         case StoryKind.RESUMED:
             return f"The client came back {entry.detail} and resumed the session."
         case StoryKind.SUSPENDED | StoryKind.ENDED:
@@ -169,7 +192,7 @@ def explanation(story: SessionStory) -> str:
     why = "" if broken is None else f"{reason_text(broken.reason)[:-1]} at {timestamp(broken.at)}"
     match session.state:
         case SessionState.STARTING:
-            return "The session is being started."
+            return "The session waits for its client's first connection."
         case SessionState.ACTIVE if broken is None:
             return "The session is connected and never was interrupted."
         case SessionState.ACTIVE:
@@ -187,5 +210,5 @@ def _explain_end(story: SessionStory, why: str) -> str:
     reason = reason_text("" if session.end_reason is None else session.end_reason.value)
     at = "" if session.ended_at is None else f" (ended at {timestamp(session.ended_at)})"
     words = f" They said: {last.detail}" if last.kind is StoryKind.ENDED and last.detail else ""
-    before = f" Before that: {why}." if session.end_reason is EndReason.LEASE_EXPIRED and why else ""
+    before = f" Before that: {why}." if session.end_reason in _FOR_WANT_OF_A_SOCKET and why else ""
     return f"{reason[:-1]}{at}.{before}{words}"

@@ -17,8 +17,8 @@ from offhook.codes import CloseReason, EndReason
 from offhook.domain.events import Origin, Topic
 from offhook.domain.limits import Bucket
 from offhook.errors import InternalError, NotFound, OffhookError, RateLimited, TooLarge
+from offhook.gateways.background import in_background
 from offhook.gateways.chatkitty import actions, relays
-from offhook.gateways.chatkitty.background import in_background
 from offhook.gateways.chatkitty.connect import HEART_BEAT_MS, abandon, connected, open_session
 from offhook.gateways.chatkitty.errors import as_offhook_error
 from offhook.gateways.chatkitty.events import parse_ack
@@ -71,7 +71,7 @@ class Connection(Outgoing):
         super().__init__(gateway, opening.base_url)
         self._opening: Opening | None = opening
         self._decoder = stomp.Decoder(gateway.stomp_limits)
-        self._topics: tuple[Topic, Topic] | None = None
+        self._topics: tuple[Topic, ...] | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[stomp.Frame] | None = None
         self._waiting_bytes = 0
@@ -123,7 +123,7 @@ class Connection(Outgoing):
             too_large = error.kind is stomp.ErrorKind.TOO_LARGE
             self._fail_protocol(error.message, error.receipt, CloseReason.TOO_LARGE if too_large else None)
 
-    def alive(self) -> None:
+    def alive(self, data: bytes) -> None:
         """A WebSocket pong came: the client lives, even if its heart-beats are throttled."""
         self._heard_at = self._gateway.timers.now
 

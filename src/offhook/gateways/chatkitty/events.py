@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from offhook.domain.events import (
-    Event,
+    MessageSent,
     PresenceChanged,
     UserBlocked,
     UserDeleted,
+    UserEvent,
     UserUnblocked,
     UserUpdated,
 )
@@ -32,20 +33,20 @@ class View:
 
     key: str
     kind: str
-    render: Callable[[Event, str], Resource]
+    render: Callable[[UserEvent, str], Resource]
     answers: bool = False
 
 
-def _as_self(event: Event, base_url: str) -> Resource:
+def _as_self(event: UserEvent, base_url: str) -> Resource:
     # Whoever gets this has a session, although the user may have been offline when the event happened.
     return current_user(replace(event.user, online=True), base_url)
 
 
-def _as_other(event: Event, base_url: str) -> Resource:
+def _as_other(event: UserEvent, base_url: str) -> Resource:
     return other_user(event.user, base_url)
 
 
-def _as_block(event: Event, base_url: str) -> Resource:
+def _as_block(event: UserEvent, base_url: str) -> Resource:
     if not isinstance(event, UserBlocked):
         raise TypeError(event)
     return blocked_record(event.user, datetime.fromisoformat(event.blocked_at), base_url)
@@ -55,14 +56,14 @@ MAX_FORMS = 8
 """Forms of an event that are kept: clients choose the name by which they reach the server."""
 Messages = tuple[tuple[str, bytes], ...]
 
-ABOUT_OTHERS: dict[type[Event], tuple[View, ...]] = {
+ABOUT_OTHERS: dict[type[UserEvent], tuple[View, ...]] = {
     PresenceChanged: (View("contacts", "contact.presence.changed", _as_other),),
     UserUpdated: (View("contacts", "contact.user.updated", _as_other),),
     UserDeleted: (View("contacts", "contact.user.deleted", _as_other),),
 }
 """What a client gets of events on its application's topic; those about its own user are on the user's."""
 
-ABOUT_SELF: dict[type[Event], tuple[View, ...]] = {
+ABOUT_SELF: dict[type[UserEvent], tuple[View, ...]] = {
     UserUpdated: (View("self", "user.self.updated", _as_self, answers=True),),
     UserDeleted: (View("self", "user.self.deleted", _as_other, answers=True),),
     UserBlocked: (
@@ -110,11 +111,15 @@ def encode_answer(publication: Publication, base_url: str) -> Messages:
 
 
 def _encode(publication: Publication, base_url: str, receipt: str | None) -> Messages:
-    views = (ABOUT_SELF if publication.topic[0] == "u" else ABOUT_OTHERS).get(type(publication.event), ())
+    event = publication.event
+    if isinstance(event, MessageSent):
+        # A conversation between two users has no place among a ChatKitty client's topics.
+        return ()
+    views = (ABOUT_SELF if publication.topic[0] == "u" else ABOUT_OTHERS).get(type(event), ())
     ack = ack_id(publication)
     messages: list[tuple[str, bytes]] = []
     for index, view in enumerate(views):
-        body = event_body(view.kind, view.render(publication.event, base_url))
+        body = event_body(view.kind, view.render(event, base_url))
         # One event may give several messages: each needs an id of its own, and all acknowledge the same offset.
         name = ack if index == 0 else f"{ack}.{index}"
         extra = {"receipt-id": receipt} if view.answers and receipt is not None else None

@@ -97,6 +97,12 @@ class Outgoing:
         if socket is not None:
             socket.close(reason)
 
+    def changed(self) -> None:
+        """Only subscriptions change; see ``hub.Outlet``."""
+
+    def saved(self, proof: int) -> None:
+        """What is sent does not depend on it; see ``hub.Outlet``."""
+
     def goodbye(self) -> None:
         """The server restarts: the client is told to come back, and its session waits for it."""
         self._fail(Unavailable(CLOSINGS[CloseReason.DRAINING].text), CloseReason.DRAINING)

@@ -63,9 +63,9 @@ class FramedSocket:
         for message in messages:
             self._handler.received(message.encode("utf-8", "surrogatepass"))
 
-    def alive(self) -> None:
+    def alive(self, data: bytes) -> None:
         """See ``Handler``."""
-        self._handler.alive()
+        self._handler.alive(data)
 
     def closed(self, reason: CloseReason, detail: str) -> None:
         """See ``Handler``."""
@@ -75,6 +75,11 @@ class FramedSocket:
         """See ``Socket``."""
         if self._socket is not None:
             self._socket.send(sockjs.encode_messages([b"".join(parts).decode()]))
+
+    def probe(self, data: bytes) -> None:
+        """See ``Socket``."""
+        if self._socket is not None:
+            self._socket.probe(data)
 
     def close(self, reason: CloseReason, detail: str | None = None, code: int | None = None) -> None:
         """See ``Socket``."""
@@ -141,6 +146,9 @@ class XhrSession:
             return
         self._waiting.append(text)
         self._woken.set()
+
+    def probe(self, data: bytes) -> None:
+        """See ``Socket``: requests have no pings."""
 
     def close(self, reason: CloseReason, detail: str | None = None, code: int | None = None) -> None:
         """See ``Socket``."""

@@ -14,7 +14,7 @@ from offhook.app import Core, open_core
 from offhook.codes import CloseReason
 from offhook.domain.accounts import Application
 from offhook.domain.limits import Rate
-from offhook.gateways.chatkitty.background import settle
+from offhook.gateways.background import settle
 from offhook.gateways.chatkitty.connection import Connection
 from offhook.gateways.chatkitty.gateway import Gateway, Limits, Opening
 from offhook.protocols import stomp
@@ -45,6 +45,10 @@ class Recorder:
             self.frames.put_nowait(frame)
 
     congested = False
+
+    def probe(self, data: bytes) -> None:
+        assert self.handler is not None
+        self.handler.alive(data)
 
     def close(self, reason: CloseReason, detail: str | None = None, code: int | None = None) -> None:
         if self.closed is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.unit.gateways.chatkitty.conftest import BASE_URL, Client, Connect, gateway_of
 
 from offhook.app import Core, open_core
-from offhook.gateways.chatkitty.background import settle
+from offhook.gateways.background import settle
 from offhook.gateways.chatkitty.connection import Connection
 from offhook.gateways.chatkitty.gateway import Opening
 from offhook.server.timers import TimerWheel

@@ -17,8 +17,8 @@ from offhook.domain.accounts import Application, DuplicatePolicy, SessionPolicy,
 from offhook.domain.limits import Rate
 from offhook.domain.sessions import SessionState
 from offhook.domain.values import PageRequest
+from offhook.gateways.background import settle
 from offhook.gateways.chatkitty.acceptor import ChatKittyDoor
-from offhook.gateways.chatkitty.background import settle
 from offhook.gateways.chatkitty.connection import Connection
 from offhook.gateways.chatkitty.gateway import Gateway
 from offhook.ports import SessionFilter

@@ -18,7 +18,7 @@ from offhook.domain.limits import Rate
 from offhook.domain.sessions import SessionState, StoryKind
 from offhook.domain.values import PageRequest
 from offhook.errors import Unavailable
-from offhook.gateways.chatkitty.background import settle
+from offhook.gateways.background import settle
 from offhook.ports import Publication, SessionFilter, Transaction
 from offhook.services.applications import ApplicationChanges
 from offhook.services.reaper import Reaper

@@ -11,7 +11,7 @@ from tests.unit.gateways.chatkitty.conftest import Client, Connect
 from offhook.app import Core
 from offhook.codes import CloseReason
 from offhook.domain.accounts import Application, UserChanges
-from offhook.gateways.chatkitty.background import settle
+from offhook.gateways.background import settle
 from offhook.protocols import stomp
 
 USER = "/application/v1/user.relay"
