@@ -6,81 +6,20 @@ A failure prints the seed; set OFFHOOK_CHAOS_SEED to it to have the same choices
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
-import httpx
 import pytest
+from tests.chaos.killing import NODE_LEASE, Admin, Killer, seed, until
 from tests.chaos.person import Person
 from tests.support import ServerProcess
 
 KILLS = 60
 PEOPLE = 6
 GHOST_EVERY = 10
-NODE_LEASE = 1.0
 LEAVE_GRACE = 1.0
 SLACK = 2.0
-TIMEOUT = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Admin:
-    """The admin API of a server, across its restarts."""
-
-    server: ServerProcess
-
-    def get(self, path: str, **parameters: str) -> dict[str, object]:
-        """The answer to a GET."""
-        return self._ask("GET", path, params=parameters)
-
-    def patch(self, path: str, body: dict[str, object]) -> dict[str, object]:
-        """The answer to a PATCH."""
-        return self._ask("PATCH", path, json=body)
-
-    def sessions(self, user: str) -> list[dict[str, object]]:
-        """The ledger's sessions of a user, newest first."""
-        found = self.get("/sessions", user=user)["sessions"]
-        assert isinstance(found, list)
-        return found
-
-    def user(self, name: str) -> dict[str, object]:
-        """A user of the application ``default``."""
-        return self.get(f"/applications/default/users/{name}")
-
-    def _ask(self, method: str, path: str, **options: object) -> dict[str, object]:
-        token = (self.server.data_dir / "admin.token").read_text().strip()
-        answer = httpx.request(
-            method,
-            f"{self.server.url}/admin/v1{path}",
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=10,
-            **options,  # type: ignore[arg-type]
-        )
-        answer.raise_for_status()
-        value = answer.json()
-        assert isinstance(value, dict)
-        return value
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    process = ServerProcess(
-        tmp_path / "data",
-        settings={
-            "node_lease": str(NODE_LEASE),
-            "connect_rate": "10000",
-            "connect_burst": "100000",
-            "log_level": "warning",
-        },
-    )
-    process.start()
-    yield process
-    process.stop()
 
 
 class Chaos:
@@ -93,23 +32,16 @@ class Chaos:
 
     def __init__(self, server: ServerProcess, seed: int) -> None:
         self._random = random.Random(seed)
-        self._server = server
+        self._killer = Killer(server, self._random)
         self._url = f"ws://{server.http_host}/rtm/websocket?api-key={server.api_key}"
         self.admin = Admin(server)
         self.admin.patch("/applications/default", {"sessions": {"leave_grace": LEAVE_GRACE}})
         self.people = [Person(self._url, f"person-{number}@example.test", seed + number) for number in range(PEOPLE)]
         self.ids: dict[str, object] = {}
-        self.starts: list[float] = []
         self.left_after: list[float] = []
-        self.died_young = 0
 
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
-        """Waits until a condition holds; fails when it does not in time, or as soon as anything is wrong."""
-        deadline = time.monotonic() + TIMEOUT
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {TIMEOUT} s in vain: {what}"
-            assert not any(person.wrongs for person in self.people), "something is wrong"
-            await asyncio.sleep(0.01)
+        await until(condition, what, lambda: [wrong for person in self.people for wrong in person.wrongs])
 
     async def begin(self) -> None:
         """Starts everybody's session."""
@@ -135,25 +67,7 @@ class Chaos:
                 "everybody is at work again",
             )
         await asyncio.sleep(self._random.uniform(0, 0.8))
-        await self._restart()
-
-    async def _restart(self) -> None:
-        await asyncio.to_thread(self._server.kill)
-        if self._random.random() < 0.15:
-            await self._die_young()
-        began = time.monotonic()
-        await asyncio.to_thread(self._server.start)
-        self.starts.append(time.monotonic() - began)
-
-    async def _die_young(self) -> None:
-        """Starts the server and kills it before it is ready, or right after."""
-        starting = asyncio.create_task(asyncio.to_thread(self._server.start))
-        await asyncio.sleep(self._random.uniform(0.2, 1.0))
-        os.kill(self._server.pid, signal.SIGKILL)
-        # It says that the server has ended, unless it was ready before.
-        await asyncio.gather(starting, return_exceptions=True)
-        await asyncio.to_thread(self._server.kill)
-        self.died_young += 1
+        await self._killer.restart()
 
     async def haunt(self, number: int) -> None:
         """Somebody is online when the server dies, and never comes back: all must learn that, in time."""
@@ -163,9 +77,9 @@ class Chaos:
         ghost.start()
         await self._until(ghost.ready.is_set, "the ghost starts")
         await self._until(lambda: all(_last_seen(person, name) is True for person in self.people), "the ghost is seen")
-        await asyncio.to_thread(self._server.kill)
+        await self._killer.kill()
         await ghost.stop()
-        await asyncio.to_thread(self._server.start)
+        await self._killer.start()
         back = time.monotonic()
         await self._until(
             lambda: all(_last_seen(person, name) is False for person in self.people), "the ghost is seen to leave"
@@ -217,8 +131,7 @@ class Chaos:
     def figures(self) -> str:
         """What happened, in a line."""
         return (
-            f"kills {len(self.starts) + len(self.left_after) + self.died_young} ({self.died_young} while starting), "
-            f"restart {sorted(self.starts)[len(self.starts) // 2]:.2f} s (most {max(self.starts):.2f}), "
+            f"{self._killer.figures()}, "
             f"acknowledged {sum(len(person.acknowledged) for person in self.people)} of "
             f"{sum(person.tried for person in self.people)} updates, "
             f"heard {sum(len(seen) for person in self.people for seen in person.others.values())} events, "
@@ -246,14 +159,13 @@ def _last_seen(observer: Person, name: str) -> bool | None:
 async def test_nothing_acknowledged_is_lost(
     server: ServerProcess, record_property: Callable[[str, object], None]
 ) -> None:
-    seed = int(os.environ.get("OFFHOOK_CHAOS_SEED") or random.SystemRandom().randrange(1 << 31))
-    print(f"OFFHOOK_CHAOS_SEED={seed}")
-    chaos = await asyncio.to_thread(Chaos, server, seed)
+    number = seed()
+    chaos = await asyncio.to_thread(Chaos, server, number)
     try:
         await chaos.begin()
-        for number in range(1, KILLS + 1):
-            if number % GHOST_EVERY == 0:
-                await chaos.haunt(number)
+        for turn in range(1, KILLS + 1):
+            if turn % GHOST_EVERY == 0:
+                await chaos.haunt(turn)
             else:
                 await chaos.strike()
         await chaos.finish()
@@ -264,6 +176,6 @@ async def test_nothing_acknowledged_is_lost(
     print(figures)
     record_property("chaos", figures)
     wrongs = await asyncio.to_thread(chaos.check)
-    assert not wrongs, f"OFFHOOK_CHAOS_SEED={seed}\n" + "\n".join(wrongs[:50]) + "\n" + chaos.stories(wrongs)
+    assert not wrongs, f"OFFHOOK_CHAOS_SEED={number}\n" + "\n".join(wrongs[:50]) + "\n" + chaos.stories(wrongs)
     assert max(chaos.left_after) <= NODE_LEASE + LEAVE_GRACE + SLACK
     assert all(person.resumes >= KILLS // 2 for person in chaos.people)

@@ -8,11 +8,12 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from tests.e2e.sdk import Client
+from tests.e2e.tab import Tab
 from tests.e2e.values import Event, Failure, Runtime, Thrown
 
 JS = Path(__file__).parent / "js"
@@ -63,7 +64,7 @@ class Driver:
         self._ids = itertools.count(1)
         self._names = itertools.count(1)
         self._answers: dict[int, asyncio.Future[object]] = {}
-        self._clients: dict[str, Client] = {}
+        self._clients: dict[str, Client | Tab] = {}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -131,6 +132,13 @@ class Driver:
         )
         return client
 
+    async def open_tab(self, html: str, scripts: Sequence[Path]) -> Tab:
+        """Opens a page with this body, after scripts from these files, which stay as they are."""
+        name = f"client{next(self._names)}"
+        tab = self._clients[name] = Tab(self, name)
+        await self.request(name, "open", place="tab", html=html, scripts=[str(script) for script in scripts])
+        return tab
+
     async def request(self, client: str, op: str, **fields: object) -> object:
         """Sends a request to the driver and waits for its answer.
 
@@ -180,7 +188,7 @@ class Driver:
         else:
             answer.set_result(message.value)
 
-    async def forget(self, client: Client) -> None:
+    async def forget(self, client: Client | Tab) -> None:
         """Kills a client, unless it is gone already."""
         with contextlib.suppress(Thrown):
             await client.kill()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+from collections.abc import Sequence
+from pathlib import Path
 
 import httpx
 import msgspec
 from tests.e2e.driver import Driver
 from tests.e2e.proxy import Proxy
 from tests.e2e.sdk import Client
+from tests.e2e.tab import Tab
 from tests.e2e.values import Runtime
 from tests.support import ServerProcess
 
@@ -60,7 +63,7 @@ class Stage:
 
     def __init__(self, driver: Driver, server: ServerProcess) -> None:
         self._driver = driver
-        self._clients: list[Client] = []
+        self._clients: list[Client | Tab] = []
         self._proxies: list[Proxy] = []
         self.server = server
 
@@ -88,9 +91,15 @@ class Stage:
         self._clients.append(client)
         return client
 
-    async def proxy(self) -> Proxy:
-        """A proxy to the server, accepting connections."""
-        proxy = Proxy(self.server.http_host)
+    async def tab(self, html: str, scripts: Sequence[Path]) -> Tab:
+        """A page with this body, after scripts from these files."""
+        tab = await self._driver.open_tab(html, scripts)
+        self._clients.append(tab)
+        return tab
+
+    async def proxy(self, *, secure: bool = False) -> Proxy:
+        """A proxy to the server's plain or secure listener, accepting connections."""
+        proxy = Proxy(self.server.tls_host if secure else self.server.http_host)
         await proxy.accept()
         self._proxies.append(proxy)
         return proxy

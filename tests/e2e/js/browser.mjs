@@ -1,18 +1,22 @@
 /** Chromium, and the site its pages come from: another origin than the server under test. */
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { chromium } from 'playwright-core';
 
 import { pageScript } from './bundles.mjs';
+import { Tab } from './tab.mjs';
 
 const ARGUMENTS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-dev-shm-usage',
   '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-proxy-server',
+  '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream',
 ];
 
 export class Browser {
   #executable;
   #started;
   #scripts = new Map();
+  #tabs = [];
   #reports = new WeakMap();
 
   constructor(executable) {
@@ -30,6 +34,14 @@ export class Browser {
     await page.goto(`${site}/${sdk}.html`);
     await page.evaluate((options) => window.offhook.open(options), configuration);
     return new PageClient(page, configuration);
+  }
+
+  /** Opens a page with this body, after scripts from files of this machine, which stay as they are. */
+  async openTab({ html, scripts }, report) {
+    this.#started ??= this.#start();
+    const { site, browser } = await this.#started;
+    const path = `/tabs/${this.#tabs.push({ html, scripts }) - 1}`;
+    return Tab.open(browser, `${site}${path}`, report);
   }
 
   async close() {
@@ -50,6 +62,11 @@ export class Browser {
   }
 
   async #serve(request, response) {
+    const [, tab, script] = /^\/tabs\/(\d+)(?:\/(\d+)\.js)?$/.exec(request.url) ?? [];
+    if (tab !== undefined) {
+      await this.#serveTab(tab, script, response);
+      return;
+    }
     const [, sdk, kind] = /^\/([\w.-]+)\.(html|js)$/.exec(request.url) ?? [];
     if (kind === 'html') {
       response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' });
@@ -60,6 +77,18 @@ export class Browser {
       response.end(await this.#scripts.get(sdk));
     } else {
       response.writeHead(204).end();
+    }
+  }
+
+  async #serveTab(number, script, response) {
+    const { html, scripts } = this.#tabs[number];
+    if (script === undefined) {
+      const tags = scripts.map((_, index) => `<script src="/tabs/${number}/${index}.js"></script>`);
+      response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' });
+      response.end(`<!doctype html><title>Tab ${number}</title>${tags.join('')}<body>${html}</body>`);
+    } else {
+      response.writeHead(200, { 'content-type': 'text/javascript; charset=utf-8' });
+      response.end(await readFile(scripts[script]));
     }
   }
 }

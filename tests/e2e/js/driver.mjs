@@ -6,6 +6,7 @@
  *   in   {"id": 2, "op": "call", "client": "a", "command": "start", "args": [{"username": "jane"}]}
  *   in   {"id": 3, "op": "reload", "client": "a"}
  *   in   {"id": 4, "op": "kill", "client": "a"}
+ *   in   {"id": 5, "op": "open", "client": "b", "place": "tab", "html": "<p>Hello", "scripts": ["/tmp/sdk.js"]}
  *   out  {"id": 2, "value": …}  or  {"id": 2, "error": {"name": …, "code": …, "message": …}}
  *   out  {"client": "a", "kind": "presence", "value": …}
  *
@@ -72,11 +73,16 @@ class WorkerClient {
   }
 }
 
+const PLACES = {
+  node: (options, report) => WorkerClient.open(options, report),
+  chromium: (options, report) => browser.open(options, report),
+  tab: (options, report) => browser.openTab(options, report),
+};
+
 const OPERATIONS = {
   async open({ client, place, ...options }) {
     const report = (message) => write({ client, ...message });
-    const opened = place === 'node' ? await WorkerClient.open(options, report) : await browser.open(options, report);
-    clients.set(client, opened);
+    clients.set(client, await PLACES[place](options, report));
     return { value: null };
   },
   call({ client, command, args }) {
