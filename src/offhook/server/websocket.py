@@ -332,7 +332,7 @@ class WebSocketProtocol(asyncio.Protocol):
         unsent = self._unsent
         if not unsent:
             self._context.outbox.add(self)
-        unsent.append(text_header(sum(map(len, parts))))
+        unsent.append(text_header(len(parts[0]) if len(parts) == 1 else sum(map(len, parts))))
         unsent += parts
 
     def probe(self, data: bytes) -> None:

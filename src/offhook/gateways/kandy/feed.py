@@ -61,6 +61,7 @@ class Feed:
         "_im_begun",
         "_im_since",
         "_live",
+        "_metrics",
         "_over",
         "_released_at",
         "_room",
@@ -68,12 +69,15 @@ class Feed:
         "_socket",
         "_spellings",
         "_timer",
+        "_timers",
         "_uc",
         "_window",
     )
 
     def __init__(self, gateway: Gateway, session_id: int) -> None:
         self._gateway = gateway
+        self._metrics = gateway.metrics
+        self._timers = gateway.timers
         self._session_id = session_id
         self._socket: Socket | None = None
         self._live: LiveSession | None = None
@@ -101,23 +105,21 @@ class Feed:
             return
         event = publication.event
         window = self._window
-        offset = publication.position.offset
-        window.sent[publication.topic] = offset
-        if isinstance(event, MessageSent):
-            if self._im_since is not None and offset > self._im_since:
-                window.message = event.message.id
-                self._tell(notifications.message(publication, event.message, self._uc))
-        elif isinstance(event, _PRESENCE):
+        topic, offset = publication.topic, publication.position.offset
+        window.sent[topic] = offset
+        if isinstance(event, _PRESENCE):
             spellings = self._spellings.get(event.user.name)
-            if spellings is None:
-                pass
-            elif publication.topic[0] == "u":
-                in_background(self._owe(live, spellings))
-            else:
-                for spelling in spellings:
-                    self._tell(notifications.presence(publication, event.user, spelling), PROBE_LATER)
-                if self._fresh is not None:
-                    self._fresh.update(spellings)
+            if spellings is not None:
+                if topic[0] == "u":
+                    in_background(self._owe(live, spellings))
+                else:
+                    for spelling in spellings:
+                        self._tell(notifications.presence(publication, event.user, spelling), PROBE_LATER)
+                    if self._fresh is not None:
+                        self._fresh.update(spellings)
+        elif isinstance(event, MessageSent) and self._im_since is not None and offset > self._im_since:
+            window.message = event.message.id
+            self._tell(notifications.message(publication, event.message, self._uc))
         if not window.room(live.share) and not live.held:
             live.fall_behind(window.sent)
 
@@ -126,12 +128,13 @@ class Feed:
         if socket is None:
             return
         socket.send(notification)
-        gateway = self._gateway
-        gateway.metrics.frames_out += 1
+        self._metrics.frames_out += 1
         if self._window.add():
             self._probe()
-        elif self._timer.due - gateway.timers.now > 2 * probe_after or not self._timer.armed:
-            gateway.timers.schedule(self._timer, probe_after)
+            return
+        timers, timer = self._timers, self._timer
+        if timer.due - timers.now > 2 * probe_after or not timer.armed:
+            timers.schedule(timer, probe_after)
 
     def changed(self) -> None:
         """The subscription has changed; what the client asked for comes after the answer to its request."""
