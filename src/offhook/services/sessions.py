@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from offhook.codes import CloseReason, EndReason
+from offhook.codes import ENDINGS, CloseReason, EndReason
 from offhook.domain import sessions as rules
 from offhook.domain.accounts import (
     Application,
@@ -233,7 +233,7 @@ class SessionService:
             token is not for a session of this user that can be resumed: then start afresh.
 
         Raises:
-            AccessDenied: the application was disabled meanwhile.
+            AccessDenied: the application was disabled meanwhile, or the session was ended by somebody's will.
             Unavailable: the store does not take it, or a newer connection has the session.
         """
         shown = SessionToken.decode(token, self._signer)
@@ -278,6 +278,10 @@ class SessionService:
         # The client may not have got the newest token before the connection broke, so the one before it is good too.
         if not session.generation - 1 <= shown.generation <= session.generation:
             return None
+        reason = session.end_reason
+        if reason is not None and reason is not EndReason.CLIENT and not ENDINGS[reason].retry:
+            # It was sent away, but what told it so was lost. A new session in the old one's stead would undo that.
+            raise AccessDenied(ENDINGS[reason].text)
         user = tx.users.get(application.id, session.user_id)
         if user is None or not user.enabled:
             return None

@@ -94,7 +94,9 @@ async def test_those_without_a_connection_go_first(core: Core) -> None:
     await lose(core, stays[2])
     await start(core, "jane")
     assert await states(core) == [ACTIVE, ACTIVE, ENDED, ACTIVE]
-    assert await resume(core, stays[2], "jane") is None
+    # Nor does its client get a new session without being asked who it is.
+    with pytest.raises(AccessDenied, match="signed in elsewhere"):
+        await resume(core, stays[2], "jane")
 
 
 async def test_resuming_is_no_further_session(core: Core) -> None:
@@ -235,6 +237,25 @@ async def test_nobody_resumes_what_they_may_not(core: Core, application: Applica
     assert await states(core) == [SUSPENDED]
     await core.users.set_enabled(application, "jane", False)
     await core.users.set_enabled(application, "jane", True)
+    with pytest.raises(AccessDenied, match="disabled"):
+        await resume(core, stay, "jane")
+
+
+async def test_who_was_sent_away_and_did_not_hear_it_stays_away(core: Core) -> None:
+    stay = await start(core, "jane")
+    await lose(core, stay)
+    await core.sessions.end(stay.id, EndReason.OPERATOR, "bye")
+    with pytest.raises(AccessDenied):
+        await resume(core, stay, "jane")
+    assert await states(core) == [ENDED]
+    # Whoever asks anew is asked anew.
+    await start(core, "jane")
+    assert await states(core) == [ENDED, ACTIVE]
+
+
+async def test_who_went_away_by_itself_starts_afresh(core: Core) -> None:
+    stay = await start(core, "jane")
+    await core.sessions.end(stay.id, EndReason.CLIENT)
     assert await resume(core, stay, "jane") is None
 
 
