@@ -118,7 +118,8 @@ async def test_disabling_ends_all_sessions_and_refuses_new_ones(core: Core, appl
     await until(lambda: "key-default" not in core.applications._by_key)
     assert (await core.applications.by_api_key("key-default")).enabled
     # What ended stays ended.
-    assert await resume(core, stays[0], "user-0") is None
+    with pytest.raises(AccessDenied):
+        await resume(core, stays[0], "user-0")
 
 
 async def test_deleting_takes_everything_along(core: Core, application: Application) -> None:
