@@ -205,6 +205,30 @@ def subscription_path(user: str, subscription_id: str, *, version: str = "1", an
     return f"/rest/version/{version}/{scope}/{quote(user, safe=_SAFE)}/subscription/{quote(subscription_id, safe='')}"
 
 
+def user_path(user: str, resource: Resource, *names: str, version: str = "1") -> str:
+    """The path of a resource of a user, as a client writes it; :func:`parse_path` undoes it.
+
+    Args:
+        user: whose.
+        resource: one that belongs to a user.
+        names: what tells it from others of its kind.
+        version: of the API.
+    """
+    rest = "".join("/" + quote(name, safe=_SAFE) for name in names)
+    return f"/rest/version/{version}/user/{quote(user, safe=_SAFE)}/{resource.value}{rest}"
+
+
+def uc_path(resource: Resource, *names: str, version: str = UC_VERSION) -> str:
+    """The path of one of UC's resources, as a client writes it; :func:`parse_path` undoes it.
+
+    Args:
+        resource: of UC.
+        names: what tells it from others of its kind.
+        version: of the API.
+    """
+    return f"/{version}/{resource.value}" + "".join("/" + quote(name, safe=_SAFE) for name in names)
+
+
 def channel_path(channel_id: str) -> str:
     """The path of a notification socket. Some clients cut the id out behind ``/websocket/`` (3.1)."""
     return _CHANNEL + quote(channel_id, safe="")
