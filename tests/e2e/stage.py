@@ -11,11 +11,12 @@ from pathlib import Path
 import httpx
 import msgspec
 from tests.e2e.driver import Driver
-from tests.e2e.proxy import Proxy
 from tests.e2e.sdk import Client
 from tests.e2e.tab import Tab
 from tests.e2e.values import Runtime
 from tests.support import ServerProcess
+
+from offhook.testing import FaultProxy
 
 _numbers = itertools.count(1)
 
@@ -64,7 +65,7 @@ class Stage:
     def __init__(self, driver: Driver, server: ServerProcess) -> None:
         self._driver = driver
         self._clients: list[Client | Tab] = []
-        self._proxies: list[Proxy] = []
+        self._proxies: list[FaultProxy] = []
         self.server = server
 
     def name(self, role: str) -> str:
@@ -97,9 +98,9 @@ class Stage:
         self._clients.append(tab)
         return tab
 
-    async def proxy(self, *, secure: bool = False) -> Proxy:
+    async def proxy(self, *, secure: bool = False) -> FaultProxy:
         """A proxy to the server's plain or secure listener, accepting connections."""
-        proxy = Proxy(self.server.tls_host if secure else self.server.http_host)
+        proxy = FaultProxy(self.server.tls_host if secure else self.server.http_host)
         await proxy.accept()
         self._proxies.append(proxy)
         return proxy

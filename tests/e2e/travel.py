@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tests.e2e.proxy import Proxy
 from tests.e2e.sdk import Client
 from tests.e2e.stage import SessionRecord, Stage
 from tests.e2e.values import RUNTIMES, Heard, Runtime
+
+from offhook.testing import FaultProxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Traveller:
     """
 
     client: Client
-    proxy: Proxy
+    proxy: FaultProxy
     name: str
     mark: int
 

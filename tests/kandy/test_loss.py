@@ -6,10 +6,11 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
-from tests.e2e.proxy import Proxy
 from tests.kandy.page import KandyPage
 from tests.kandy.products import Product
 from tests.kandy.stage import PASSWORD, KandyStage
+
+from offhook.testing import FaultProxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -23,17 +24,17 @@ class _Journey:
 
     page: KandyPage
     user: str
-    proxy: Proxy
+    proxy: FaultProxy
     friend: KandyPage
     other: str
     watcher: KandyPage
 
 
-def _address(proxy: Proxy) -> str:
+def _address(proxy: FaultProxy) -> str:
     return f"localhost:{proxy.host.rpartition(':')[2]}"
 
 
-async def _traveller(stage: KandyStage, product: Product, **connectivity: object) -> tuple[KandyPage, str, Proxy]:
+async def _traveller(stage: KandyStage, product: Product, **connectivity: object) -> tuple[KandyPage, str, FaultProxy]:
     """A page signed in whose socket goes through a proxy of its own."""
     proxy = await stage.proxy(secure=True)
     page = await stage.page(product, socket=_address(proxy), connectivity={**PING, **connectivity})

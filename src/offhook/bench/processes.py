@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import ssl
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from offhook.bench import floor
-from offhook.bench.client import LoadFailed, Target, until
-
-READY_TIMEOUT = 30.0
-UNLIMITED = "1000000"
+from offhook.bench.client import LoadFailed, Target
+from offhook.testing.process import LOOSE, ServeProcess, ServerFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,38 +54,22 @@ async def running_server(data_dir: Path) -> AsyncIterator[RunningServer]:
     Raises:
         LoadFailed: it does not start.
     """
-    ports = _free_port(), _free_port()
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("OFFHOOK_")},
-        "OFFHOOK_DATA_DIR": str(data_dir),
-        "OFFHOOK_PORT": str(ports[0]),
-        "OFFHOOK_TLS_PORT": str(ports[1]),
-        "OFFHOOK_TLS_DEV": "true",
-        "OFFHOOK_LOG_FORMAT": "json",
-        "OFFHOOK_LOG_LEVEL": "warning",
-        "OFFHOOK_DRAIN_SECONDS": "0",
-        "OFFHOOK_CONNECT_RATE": UNLIMITED,
-        "OFFHOOK_CONNECT_BURST": UNLIMITED,
-        "OFFHOOK_FRAME_RATE": UNLIMITED,
-        "OFFHOOK_FRAME_BURST": UNLIMITED,
-        "OFFHOOK_REQUEST_RATE": UNLIMITED,
-        "OFFHOOK_REQUEST_BURST": UNLIMITED,
-    }
-    log_file = data_dir / "bench.log"
-    with log_file.open("wb") as log:
-        process = _python("offhook", "serve", env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    process = ServeProcess(data_dir, tls=True, settings={**LOOSE, "log_level": "warning"})
     try:
-        await until(lambda: _ready(process, ports[0]), "the server", READY_TIMEOUT, 0.05)
-        trust = ssl.create_default_context(cafile=str(data_dir / "tls" / "authority.pem"))
-        yield RunningServer(process.pid, *ports, trust)
-        if process.poll() is not None:
-            raise LoadFailed(f"the server ended with {process.returncode}: {_tail(log_file)}")
+        await asyncio.to_thread(process.start)
+        pid = process.pid
+        if pid is not None:
+            trust = ssl.create_default_context(cafile=str(process.ca_file))
+            yield RunningServer(pid, process.port, process.tls_port, trust)
+        if process.pid is None:
+            raise LoadFailed(f"the server ended by itself: {process.log()}")
+    except ServerFailed as error:
+        raise LoadFailed(error.message) from error
     except LoadFailed as error:
-        raise LoadFailed(f"{error}\n{_tail(log_file)}".rstrip()) from error
+        raise LoadFailed(f"{error}\n{process.log()}".rstrip()) from error
     finally:
         # Nothing is kept of its data: it need not say goodbye to thousands of clients.
         process.kill()
-        process.wait()
 
 
 @dataclass(slots=True)
@@ -132,6 +112,46 @@ async def running_floor() -> AsyncIterator[RunningFloor]:
         process.communicate()
 
 
+class RunningProcess:
+    """A module of this package that answers lines with lines. Make it with :func:`running_module`.
+
+    Attributes:
+        pid: its process.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+        self.pid = process.pid
+
+    async def ask(self, line: bytes) -> bytes:
+        """Sends a line and waits for the one that answers it; empty if the process has ended."""
+        return await asyncio.to_thread(self._ask, line)
+
+    def _ask(self, line: bytes) -> bytes:
+        try:
+            self._stdin.write(line)
+            self._stdin.flush()
+        except BrokenPipeError:
+            return b""
+        return self._stdout.readline()
+
+
+@asynccontextmanager
+async def running_module(module: str) -> AsyncIterator[RunningProcess]:
+    """Runs a module of this package that takes orders on its standard input."""
+    process = _python(module, env=os.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        yield RunningProcess(process)
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+
 def _python(
     module: str,
     *arguments: str,
@@ -152,27 +172,7 @@ def _python(
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _ready(process: subprocess.Popen[bytes], port: int) -> bool:
-    if process.poll() is not None:
-        raise LoadFailed(f"the server ended with {process.returncode}")
-    with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-        _get(f"http://127.0.0.1:{port}/readyz")
-        return True
-    return False
-
-
 def _get(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - our own server's
         body: bytes = response.read()
         return body
-
-
-def _tail(path: Path) -> str:
-    return path.read_text(errors="replace")[-3000:]
