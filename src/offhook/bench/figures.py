@@ -31,6 +31,7 @@ class Sizes:
         idle: sessions that stay to be weighed.
         idle_tls: the same over TLS.
         logins: concurrent logins with a password.
+        clients: of the Python SDK, half of them ChatKitty's and half Kandy's.
     """
 
     sessions: int = 3000
@@ -40,9 +41,10 @@ class Sizes:
     idle: int = 10_000
     idle_tls: int = 3000
     logins: int = 50
+    clients: int = 1000
 
 
-QUICK = Sizes(sessions=600, rounds=3, events=30, receivers=1000, idle=2000, idle_tls=500)
+QUICK = Sizes(sessions=600, rounds=3, events=30, receivers=1000, idle=2000, idle_tls=500, clients=300)
 
 
 async def session_start(server: RunningServer, seeded: Seeded, sizes: Sizes, tls: bool = False) -> float:

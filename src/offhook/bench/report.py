@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from offhook.bench import figures, kandy_figures
+from offhook.bench import figures, kandy_figures, sdk_figures
 from offhook.bench.client import LoadFailed
 from offhook.bench.figures import QUICK, TOGETHER, Sizes
 from offhook.bench.processes import RunningFloor, running_floor, running_server
@@ -24,6 +24,8 @@ MAX_RELAY = 50.0
 MAX_SUBSCRIPTION = 900.0
 MAX_NOTIFICATION = 2.0
 MAX_SUBSCRIBED = 20.0
+MAX_CLIENT = 60.0
+MAX_CLIENT_EVENT = 2.0
 MICRO, MILLI, KIB = 1e6, 1e3, 1024.0
 
 
@@ -73,12 +75,14 @@ async def measure(sizes: Sizes, data_dir: Path) -> list[Figure]:
         LoadFailed: a server or a client did not do what it should.
     """
     users = max(sizes.sessions, sizes.receivers, sizes.idle, sizes.idle_tls)
-    subscribers = max(sizes.sessions, sizes.receivers + 3, sizes.idle)
+    users = max(users, sizes.clients // 2 + sdk_figures.WARM)
+    subscribers = max(sizes.sessions, sizes.receivers + 3, sizes.idle, sizes.clients // 2 + sdk_figures.WARM + 2)
     seeded = await seed(data_dir, users, max(sizes.logins, TOGETHER + 1), subscribers)
     async with running_floor() as floor:
         return [
             *await _chatkitty(floor, seeded, sizes, data_dir),
             *await _kandy(floor, seeded, sizes, data_dir),
+            *await _sdk(floor, seeded, sizes, data_dir),
         ]
 
 
@@ -145,6 +149,28 @@ async def _kandy(floor: RunningFloor, seeded: Seeded, sizes: Sizes, data_dir: Pa
         ),
         Figure(f"idle subscription, {sizes.idle} of them", weight / KIB, "KiB", target=MAX_SUBSCRIBED),
     ]
+
+
+async def _sdk(floor: RunningFloor, seeded: Seeded, sizes: Sizes, data_dir: Path) -> list[Figure]:
+    """The Python SDK: what its clients cost the process that runs them."""
+    async with running_server(data_dir) as server:
+        kinds = await sdk_figures.clients(server, floor, seeded, sizes)
+    section = []
+    for kind, cost in kinds.items():
+        each = f"Python SDK, {sizes.clients // 2} {kind} clients"
+        section += [
+            Figure(f"{each}: start", cost.start * MICRO, "us CPU", cost.bare_start * MICRO),
+            Figure(
+                f"{each}: event",
+                cost.event * MICRO,
+                "us CPU",
+                cost.bare_event * MICRO,
+                MAX_CLIENT_EVENT,
+                relative=True,
+            ),
+            Figure(f"{each}: idle", cost.memory / KIB, "KiB", cost.bare_memory / KIB, MAX_CLIENT),
+        ]
+    return section
 
 
 def table(figures: Sequence[Figure]) -> str:
