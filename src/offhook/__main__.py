@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offhook.cli.main import main
+from offhook.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,9 @@ EPILOG = (
     "Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 3 not found, 4 cannot reach the server "
     "or its database."
 )
+
+CLI_MODULES = frozenset({"click", "prompt_toolkit", "rich", "typer"})
+"""What comes with ``offhook[cli]``; whatever else a command misses comes with ``offhook[server]``."""
 
 app = typer.Typer(
     name="offhook",
@@ -120,6 +123,74 @@ def bench(
 
 
 @app.command()
+def quickstart(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="kandy-uc, kandy-link or chatkitty; all unless given."),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The server; else http://127.0.0.1:8686, or one of its own if none is there.")
+    ] = None,
+    api_key: Annotated[str | None, typer.Option(help="The application's API key, for ChatKitty.")] = None,
+    user: Annotated[
+        list[str] | None, typer.Option(help="A user to play with. Repeatable: the last one plays ChatKitty's part.")
+    ] = None,
+    password_file: Annotated[Path | None, typer.Option(help="File with the users' passwords, one a line.")] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Take them from standard input, one a line.")
+    ] = False,
+    ca: Annotated[Path | None, typer.Option(help="PEM file with the authority of the server's certificate.")] = None,
+    own: Annotated[bool, typer.Option("--own", help="Start a server for it, whatever else is running.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Plays the quickstarts of Kandy UC, Kandy Link and ChatKitty with the SDK, and shows each event as it comes.
+
+    Without --url it finds the server of make run and its demo users by itself. Nobody is left behind on a server: the
+    one guest that is made is deleted again. Exits with 1 if a step does something else than its quickstart says.
+
+    Example: offhook quickstart chatkitty --url https://localhost:8687 --ca offhook-data/tls/authority.pem
+    """
+    from offhook.cli.quickstart.command import Wanted
+    from offhook.cli.quickstart.command import quickstart as play
+
+    wanted = Wanted(names or (), url, api_key, user or (), password_file, password_stdin, ca, own, as_json)
+    try:
+        code = play(wanted)
+    except Failure as failure:
+        raise failure.tell(as_json) from None
+    raise typer.Exit(int(code))
+
+
+@app.command()
+def chat(
+    username: Annotated[str, typer.Argument(help="Who you are.")],
+    protocol: Annotated[
+        Literal["chatkitty", "link", "uc"], typer.Option(help="How to be there: as which kind of client.")
+    ] = "link",
+    to: Annotated[str | None, typer.Option(help="Whom to write to at first.")] = None,
+    url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8686",
+    api_key: Annotated[str | None, typer.Option(help="The application's API key, for ChatKitty.")] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Take the password from the first line of standard input.")
+    ] = False,
+    guest: Annotated[bool, typer.Option("--guest", help="Come without a password; ChatKitty only.")] = False,
+    ca: Annotated[Path | None, typer.Option(help="PEM file with the authority of the server's certificate.")] = None,
+) -> None:
+    """Chats in the terminal: messages, and who comes and goes. Also through pipes, a line at a time.
+
+    Example: offhook chat alice@example.com --to bob@example.com
+    """
+    from offhook.cli.chat.command import Wanted
+    from offhook.cli.chat.command import chat as talk
+
+    try:
+        code = talk(Wanted(username, protocol, url, api_key, ca, password_stdin, guest, to))
+    except Failure as failure:
+        raise failure.tell(False) from None
+    raise typer.Exit(int(code))
+
+
+@app.command()
 def version(as_json: AsJson = False) -> None:
     """Shows the version of Offhook and of what it runs on."""
     from offhook.cli.doctor import versions
@@ -141,5 +212,15 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("OFFHOOK_LOG_LEVEL") == "debug":
             raise
-        failure = Failure("internal", f"Something went wrong: {type(error).__name__}: {error}")
-        sys.exit(failure.tell("--json" in sys.argv).exit_code)
+        sys.exit(_failure(error).tell("--json" in sys.argv).exit_code)
+
+
+def _failure(error: Exception) -> Failure:
+    """What to say of an error that no command expects."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    package = (missing or "offhook").partition(".")[0]
+    if package == "offhook":
+        return Failure("internal", f"Something went wrong: {type(error).__name__}: {error}")
+    extra = "cli" if package in CLI_MODULES else "server"
+    text = f'This command needs {package}, which is not installed: pip install "offhook[{extra}]"'
+    return Failure("not_installed", text, ExitCode.USAGE)
