@@ -1,4 +1,5 @@
-"""Writes the parts of the documentation that are made from the code: settings, codes and metrics.
+"""Writes the parts of the documentation that are made from the code: settings, codes, metrics, the errors
+of the SDK.
 
 ``make docs`` runs it; a test checks that what is written is what the code says.
 """
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
+from offhook.client.kandy.errors import CODES
 from offhook.codes import CLOSINGS, ENDINGS, Ending
 from offhook.server.metrics import Metrics
 from offhook.settings import Settings
@@ -87,6 +89,11 @@ def metrics_table() -> str:
     return _table(("metric", "kind", "meaning"), rows)
 
 
+def kandy_codes_table() -> str:
+    """Every code of the Kandy client's errors, as a Markdown table."""
+    return _table(("code", "meaning"), [(f"`{code}`", text) for code, text in CODES.items()])
+
+
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
@@ -104,9 +111,11 @@ def with_part(text: str, name: str, part: str) -> str:
 def pages() -> dict[Path, str]:
     """Path → content of every page with generated parts, as it should be."""
     readme, operations = ROOT / "README.md", ROOT / "docs" / "operations.md"
+    kandy = ROOT / "docs" / "reference" / "kandy.md"
     return {
         readme: with_part(readme.read_text(), "settings", settings_table()),
         operations: with_part(operations.read_text(), "metrics", metrics_table()),
+        kandy: with_part(kandy.read_text(), "kandy-codes", kandy_codes_table()),
         ROOT / "docs" / "codes.md": codes_page(),
     }
 
