@@ -2,13 +2,17 @@
 # make test   everything the tests need, then all of them
 # make check  style, types, layers
 # make bench  measures this machine
-# make docs   writes the generated parts of README.md and docs/ anew
+# make docs   writes the generated parts of README.md and docs/ anew, and builds the site
 # make clean  removes what was made here, but for offhook-data
 
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+
+# Tests that load the machine themselves, or measure, run alone; most others wait, and need not wait for each other.
+ALONE := tests/chaos tests/conformance tests/unit/bench
+TOGETHER := $(ALONE:%=--ignore=%)
 
 .PHONY: run test check bench docs clean
 
@@ -17,7 +21,8 @@ run: $(VENV)/.server
 
 test: $(VENV)/.dev
 	@tests/prepare.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TOGETHER) --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest $(ALONE)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -30,6 +35,7 @@ bench: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) tests/e2e/js/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
