@@ -9,7 +9,7 @@
         "subscription": {"websocket": {"server": "localhost", "port": 8687}},
     }
 
-    async with kandy.create(config, transport=Transport(verify="offhook-data/tls/authority.pem")) as client:
+    async with kandy.create(config, verify="offhook-data/tls/authority.pem") as client:
         client.on("messages:change", lambda event: print(event.message))
         client.set_credentials(username="jane@example.com", password="secret")
         await client.services.subscribe(["call", "Presence", "IM"], force_log_out=True)
@@ -61,7 +61,7 @@ from offhook.client.kandy.values import (
     UserInfo,
 )
 from offhook.client.reconnect import NEVER, Reconnect
-from offhook.client.transport import Transport
+from offhook.client.transport import Transport, Verify
 
 __all__ = [
     "CODES",
@@ -114,6 +114,7 @@ def create(
     config: Mapping[str, object],
     *,
     product: Product | None = None,
+    verify: Verify = True,
     transport: Transport | None = None,
     reconnect: Reconnect | None = None,
 ) -> Client:
@@ -125,8 +126,10 @@ def create(
             milliseconds in ``connectivity``, seconds elsewhere. Unlike in browsers, ``protocol`` may be ``ws`` or
             ``http`` everywhere. Keys that are not known are logged and ignored.
         product: ``link`` or ``uc``; if left out, ``link`` if there is ``authentication.server``, else ``uc``.
-        transport: for servers whose certificate is of no public authority, for other timeouts, or to share one among
-            several clients; whoever made it closes it.
+        verify: how to trust the server, as for ``Transport``; such as the path of the authority that ``make run``
+            names.
+        transport: for other timeouts, or to share one among several clients, with a ``verify`` of its own; whoever
+            made it closes it.
         reconnect: when to come back to a server that was lost; if left out, as ``connectivity`` says; else the
             default of the SDK, which does not give up.
 
@@ -135,4 +138,4 @@ def create(
             client is to connect.
     """
     parsed = parse(config, product)
-    return Client(parsed, transport, reconnect or parsed.reconnect or Reconnect())
+    return Client(parsed, transport, reconnect or parsed.reconnect or Reconnect(), verify)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from tests.served import WAIT, Site, served, until
-from tests.support import ServerProcess
+from tests.served import API_KEY, WAIT, Site, served, until
+from tests.support import ServerProcess, free_port
 from tests.unit.client.chatkitty.people import kitty_at, rename, sessions, started, user_named
 
 from offhook.chatkitty import (
@@ -402,3 +402,17 @@ def test_it_runs_in_programs_that_are_not_asynchronous(tmp_path: Path) -> None:
         assert isinstance(event, UserPresenceChanged) and event.user.name == "john"
         with pytest.raises(ChatKittyError):
             blocking.run(jane.retrieve_user(10**9)).unwrap()
+
+
+async def test_over_tls(tmp_path: Path) -> None:
+    port = free_port()
+    async with served(tmp_path, tls_dev=True, tls_port=port):
+        authority = tmp_path / "tls" / "authority.pem"
+        async with ChatKitty(API_KEY, host=f"localhost:{port}", verify=authority) as kitty:
+            session = (await kitty.start_session("jane")).unwrap().session
+            assert session.user.display_name == "jane"
+        # Who trusts nobody of that kind does not get as far as to say who they are.
+        async with ChatKitty(API_KEY, host=f"localhost:{port}") as kitty:
+            result = await kitty.start_session("jane")
+            assert result.failed and isinstance(result.error, ChatKittyConnectionError)
+            assert "certificate" in result.error.message

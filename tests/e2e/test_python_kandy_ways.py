@@ -51,8 +51,7 @@ async def test_over_tls(tmp_path: Path, product: Product) -> None:
         config = secure(product, port)
         async with (
             phone(host_of(site), product) as bob,
-            kandy.Transport(verify=tmp_path / "tls" / "authority.pem", trust_env=False) as transport,
-            kandy.create(config, transport=transport) as client,
+            kandy.create(config, verify=tmp_path / "tls" / "authority.pem") as client,
         ):
             await sign_in(client)
             await bob.sign_in(BOB)
@@ -62,7 +61,7 @@ async def test_over_tls(tmp_path: Path, product: Product) -> None:
                 assert isinstance(event, kandy.MessagesChange) and event.message is not None
                 assert event.message.text == "over TLS"
         # Who trusts nobody of that kind does not even show a password.
-        async with kandy.Transport(trust_env=False) as transport, kandy.create(config, transport=transport) as client:
+        async with kandy.create(config) as client:
             with pytest.raises(kandy.KandyError, match="certificate") as failed:
                 await sign_in(client)
             assert failed.value.code == ("authentication:4" if product == "link" else "authentication:9")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import httpx
     from websockets.asyncio.client import ClientConnection, connect
 
+Verify = bool | str | Path | ssl.SSLContext
+"""How to trust servers that speak TLS, see :class:`Transport`."""
+
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of one WebSocket message, or of the body of an answer, that are taken."""
 AT_ONCE = 4096
@@ -85,7 +88,7 @@ class Transport:
     def __init__(
         self,
         *,
-        verify: bool | str | Path | ssl.SSLContext = True,
+        verify: Verify = True,
         timeout: float = 15.0,
         ping_interval: float | None = 20.0,
         trust_env: bool = True,

@@ -15,7 +15,7 @@ from offhook.client.chatkitty.results import Failed, Session, StartedSession, St
 from offhook.client.chatkitty.session import Stay, Terms
 from offhook.client.errors import ClientClosed
 from offhook.client.reconnect import Reconnect
-from offhook.client.transport import Transport
+from offhook.client.transport import Transport, Verify
 
 HOST = "api.chatkitty.com"
 USER_AGENT = f"Offhook-Python/{__version__}"
@@ -48,7 +48,9 @@ class ChatKitty(Operations, Observers):
         api_key: names the application.
         host: of the server, with its port and a path's prefix if it has them.
         is_secure: whether to use TLS.
-        transport: for connections; one of its own if None. Whoever passes one closes it.
+        verify: how to trust the server, as for ``Transport``; such as the path of the authority that ``make run``
+            names.
+        transport: for connections, with a ``verify`` of its own; None makes one. Whoever passes one closes it.
         reconnect: when to come back after a loss.
         timeout: seconds for every operation.
         user_agent: what the server shows its operator.
@@ -62,6 +64,7 @@ class ChatKitty(Operations, Observers):
         *,
         host: str = HOST,
         is_secure: bool = True,
+        verify: Verify = True,
         transport: Transport | None = None,
         reconnect: Reconnect = RECONNECT,
         timeout: float = 30.0,
@@ -72,7 +75,8 @@ class ChatKitty(Operations, Observers):
             raise ValueError("timeout must be over 0")
         secure = "s" if is_secure else ""
         self._shared = transport is not None
-        Operations.__init__(self, f"http{secure}://{host}", transport or Transport(timeout=timeout), timeout)
+        transport = transport or Transport(verify=verify, timeout=timeout)
+        Operations.__init__(self, f"http{secure}://{host}", transport, timeout)
         Observers.__init__(self)
         url = f"ws{secure}://{host}/rtm/websocket?api-key={quote(api_key, safe='')}"
         self._terms = Terms(url, user_agent, heart_beat, timeout, reconnect)

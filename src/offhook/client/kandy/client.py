@@ -21,7 +21,7 @@ from offhook.client.kandy.subscription import Lifecycle
 from offhook.client.kandy.uc import UcSession
 from offhook.client.kandy.values import Connection, SubscriptionState, UserInfo
 from offhook.client.reconnect import Reconnect
-from offhook.client.transport import Transport
+from offhook.client.transport import Transport, Verify
 from offhook.protocols.kandy import incoming
 from offhook.protocols.kandy.incoming import Notification
 
@@ -37,6 +37,7 @@ class Client(Listening):
         config: as read.
         transport: carries everything; None makes one that the client closes itself.
         reconnect: when to come back.
+        verify: how the transport that it makes is to trust the server.
 
     Attributes:
         config: as given.
@@ -45,9 +46,11 @@ class Client(Listening):
         conversation: what users write to each other.
     """
 
-    def __init__(self, config: Config, transport: Transport | None, reconnect: Reconnect) -> None:
+    def __init__(
+        self, config: Config, transport: Transport | None, reconnect: Reconnect, verify: Verify = True
+    ) -> None:
         self._own_transport = transport is None
-        super().__init__(Core(config, transport or Transport(), reconnect))
+        super().__init__(Core(config, transport or Transport(verify=verify), reconnect))
         core = self._core
         self.config = config
         self.presence = PresenceService(core)
