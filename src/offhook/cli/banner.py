@@ -75,7 +75,7 @@ def banner(info: ServeInfo, passwords: Mapping[str, str]) -> Iterator[str]:
         yield from _kandy(info, passwords)
     yield ""
     program = _program()
-    yield f"  In another terminal:  {program} session list   {program} doctor   {program} --help"
+    yield f"  In another terminal:  {program} quickstart   {program} session list   {program} doctor"
     yield "  Ctrl-C stops the server."
     yield ""
 
