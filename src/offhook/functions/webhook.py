@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import structlog
 
-from offhook.domain.accounts import WebhookPolicy
+from offhook.domain.accounts import Application
 from offhook.errors import InvalidInput
 from offhook.functions.answers import DENIED, FAILED, TOO_LONG, Denial, Outcome, profile_from, public_message
 from offhook.functions.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
@@ -41,26 +41,31 @@ class Webhooks:
     """The HTTP client of all webhooks.
 
     Args:
-        secret_for: gives an application's webhook secret by the application's name.
+        secret_for: gives an application's webhook secret.
         connections: connections at once.
     """
 
-    def __init__(self, secret_for: Callable[[str], str], *, connections: int = 100) -> None:
+    def __init__(self, secret_for: Callable[[Application], str], *, connections: int = 100) -> None:
         self._secret_for = secret_for
         self._connections = connections
         self._http: httpx.AsyncClient | None = None
         self._closed = False
 
-    async def authenticate(self, policy: WebhookPolicy, attempt: StartAttempt) -> Profile:
-        """Asks the webhook.
+    async def authenticate(self, application: Application, attempt: StartAttempt) -> Profile:
+        """Asks the application's webhook.
 
         Raises:
-            Denial: it refused, took longer than the policy allows, could not be reached or answered nonsense.
+            Denial: there is none, it refused, took longer than its policy allows, could not be reached or answered
+                nonsense.
         """
+        policy = application.webhook
+        if policy is None:
+            raise Denial("The application has no authentication function", Outcome.FAILED)
+        secret = self._secret_for(application)
         where = log.bind(application=attempt.application, username=attempt.username, webhook=_bare(policy.url))
         try:
             async with asyncio.timeout(policy.timeout):
-                status, is_json, body = await self._post_patiently(policy.url, attempt)
+                status, is_json, body = await self._post_patiently(policy.url, attempt, secret)
         except TimeoutError:
             where.warning("webhook_too_slow", seconds=policy.timeout)
             raise Denial(TOO_LONG, Outcome.TIMEOUT) from None
@@ -82,15 +87,15 @@ class Webhooks:
             where.warning("webhook_answered_nonsense", error=str(error))
             raise Denial(FAILED, Outcome.FAILED) from None
 
-    async def _post_patiently(self, url: str, attempt: StartAttempt) -> tuple[int, bool, bytes]:
+    async def _post_patiently(self, url: str, attempt: StartAttempt, secret: str) -> tuple[int, bool, bytes]:
         try:
-            return await self._post(url, attempt)
+            return await self._post(url, attempt, secret)
         except httpx.TransportError as error:
             if not _may_retry(error):
                 raise
-            return await self._post(url, attempt)
+            return await self._post(url, attempt, secret)
 
-    async def _post(self, url: str, attempt: StartAttempt) -> tuple[int, bool, bytes]:
+    async def _post(self, url: str, attempt: StartAttempt, secret: str) -> tuple[int, bool, bytes]:
         """Sends the signed request. Returns the status, whether the body calls itself JSON, and the body."""
         body = json.dumps(
             {
@@ -107,7 +112,7 @@ class Webhooks:
         headers = {
             "Content-Type": "application/json",
             TIMESTAMP_HEADER: str(now),
-            SIGNATURE_HEADER: sign(self._secret_for(attempt.application), now, body),
+            SIGNATURE_HEADER: sign(secret, now, body),
         }
         async with self._client().stream("POST", url, content=body, headers=headers) as response:
             received = bytearray()

@@ -63,7 +63,7 @@ async def running(
 
     runner = FunctionRunner(
         functions,
-        Webhooks(lambda name: SECRET),
+        Webhooks(lambda application: SECRET),
         timeout=timeout,
         user_exists=known_jane,
         observer=observe,

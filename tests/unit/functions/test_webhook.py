@@ -19,9 +19,11 @@ from offhook.ports import Profile
 
 
 async def ask(receiver: Receiver, timeout: float = 5.0, webhooks: Webhooks | None = None) -> Profile:
-    hooks = webhooks or Webhooks(lambda name: SECRET)
+    hooks = webhooks or Webhooks(lambda application: SECRET)
     try:
-        return await hooks.authenticate(WebhookPolicy(receiver.url, timeout), attempt(password="hunter2", n=1))
+        return await hooks.authenticate(
+            application(webhook=WebhookPolicy(receiver.url, timeout)), attempt(password="hunter2", n=1)
+        )
     finally:
         if webhooks is None:
             await hooks.close()
@@ -131,9 +133,9 @@ async def test_nobody_there() -> None:
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "nonsense", "http://[", "http://user:pw@127.0.0.1:1/?key=s3"])
 async def test_useless_urls_deny_and_the_log_holds_no_secret_of_them(url: str) -> None:
-    webhooks = Webhooks(lambda name: SECRET)
+    webhooks = Webhooks(lambda application: SECRET)
     with capture_logs() as logs, pytest.raises(AccessDenied, match=FAILED):
-        await webhooks.authenticate(WebhookPolicy(url), attempt())
+        await webhooks.authenticate(application(webhook=WebhookPolicy(url)), attempt())
     await webhooks.close()
     assert "pw" not in str(logs)
     assert "s3" not in str(logs)
@@ -182,7 +184,7 @@ async def test_one_slow_attempt_delays_no_other() -> None:
 
 
 async def test_a_closed_client_denies() -> None:
-    webhooks = Webhooks(lambda name: SECRET)
+    webhooks = Webhooks(lambda application: SECRET)
     await webhooks.close()
     async with receiving(always(response(200))) as receiver:
         with pytest.raises(AccessDenied, match=FAILED):

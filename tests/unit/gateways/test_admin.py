@@ -182,6 +182,15 @@ def test_the_token_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
 # --- applications -------------------------------------------------------------------------------------------------
 
 
+async def test_an_application_that_is_made_anew_has_secrets_of_its_own(
+    http: httpx.AsyncClient, shop: dict[str, object]
+) -> None:
+    assert (await http.delete("applications/shop")).status_code < 300
+    again = (await http.post("applications", json={"name": "shop"})).json()
+    for name in ("client_secret", "webhook_secret", "hmac_key", "api_key"):
+        assert again[name] and again[name] != shop[name]
+
+
 async def test_secrets_are_shown_once(http: httpx.AsyncClient, core: Core, shop: dict[str, object]) -> None:
     application = await core.applications.get("shop")
     assert core.applications.check_secret(application, str(shop["client_secret"]))
