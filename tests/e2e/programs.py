@@ -35,6 +35,12 @@ class Program:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
+    def end_reading(self) -> None:
+        """Closes what reads its standard output."""
+        # The process's pipe 1, which asyncio shows in no other way.
+        transport = self._process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+        transport.close()
+
     async def says(self, *parts: str) -> str:
         """Waits for a line that has all of these parts; returns it. What comes before it is skipped."""
         assert self._process.stdout is not None

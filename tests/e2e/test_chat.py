@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -166,6 +167,51 @@ async def test_the_server_ends_it(server: TestServer, tmp_path: Path, bob: str, 
         assert await server.end_session(user=bob) == 1
         await bobs.says("! The ")
         assert await bobs.ends() == 1
+
+
+@pytest.mark.parametrize("protocol", ["chatkitty", "link", "uc"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_leaves_nobody_behind(
+    server: TestServer, tmp_path: Path, bob: str, protocol: str, number: signal.Signals
+) -> None:
+    """The window was closed, for example: nobody is to be shown as here for another hour."""
+    async with chat(server, tmp_path, bob, "--protocol", protocol, "--password-stdin") as bobs:
+        bobs.write(PASSWORD)
+        await bobs.says("You are here")
+        bobs.signal(number)
+        assert await bobs.ends() == 1
+        assert await bobs.errors() == "offhook: Ended by a signal\n"
+    assert [session.state for session in await server.sessions(bob)] == ["ended"]
+
+
+async def test_a_chat_that_nobody_reads_ends(server: TestServer, tmp_path: Path, alice: str, bob: str) -> None:
+    async with (
+        chat(server, tmp_path, alice, "--password-stdin", "--to", bob) as alices,
+        chat(server, tmp_path, bob, "--password-stdin") as bobs,
+    ):
+        for one in (alices, bobs):
+            one.write(PASSWORD)
+            await one.says("You are here")
+        bobs.end_reading()
+        alices.write("is anybody there?")
+        assert await bobs.ends() == 1
+        assert await bobs.errors() == ""
+
+
+async def test_a_terminal_with_few_signs(server: TestServer, tmp_path: Path, alice: str, bob: str) -> None:
+    arguments = ("-m", "offhook", "chat", bob, "--url", server.url, "--password-stdin")
+    async with (
+        chat(server, tmp_path, alice, "--password-stdin", "--to", bob) as alices,
+        running(*arguments, folder=tmp_path, env=environment(PYTHONIOENCODING="latin-1")) as bobs,
+    ):
+        for one in (alices, bobs):
+            one.write(PASSWORD)
+            await one.says("You are here")
+        alices.write("1 🙂 2")
+        await bobs.says(f"{alice}: 1 ? 2")
+        bobs.end_input()
+        assert await bobs.ends() == 0
+        assert await bobs.errors() == ""
 
 
 class Terminal:

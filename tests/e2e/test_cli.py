@@ -127,7 +127,7 @@ def test_commands_work_with_and_without_the_server(server: ServerProcess) -> Non
     server.start()
     with pytest.raises(CommandFailed) as caught:
         server.cli("user", "create", "jane")
-    assert caught.value.code == 1
+    assert caught.value.exit_code == 1
     assert json.loads(caught.value.output)["error"] == "conflict"
 
 

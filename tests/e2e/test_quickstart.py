@@ -12,7 +12,7 @@ import pytest_asyncio
 from tests.e2e.programs import environment, running
 from tests.support import free_port
 
-from offhook.cli.quickstart.place import answers
+from offhook.cli.quickstart.place import Place, why_silent
 from offhook.testing import DEMO_USERS, TestServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -53,12 +53,15 @@ async def test_all_quickstarts_against_a_running_server(server: TestServer, tmp_
     text = "\n".join(lines)
     assert f"Playing against {server.url}." in lines
     for part in (
+        "auth:change: Connection state changed. Connected: true",
         "auth:error: Connect error: There was an error connecting. Error: The username or the password is wrong "
         "(authentication:9)",
         "getConnection: { isConnected: true, isPending: false, error: undefined }",
         "subscription:error: Subscription error: Failed to subscribe user.",
         "(authentication:4)",
-        "Subscribed services: call,Presence,IM",
+        "auth:change: Credentials set",
+        "subscription:change: Subscription state changed. Subscribed services: call,Presence,IM",
+        "Kandy SDK has been uninitialized.",
         "AccessDeniedError: The username or the password is wrong",
         "SessionActiveError: ",
     ):
@@ -115,15 +118,25 @@ async def test_some_of_them_in_the_usual_order(server: TestServer, tmp_path: Pat
 
 
 async def test_it_finds_the_server_and_demo_users_of_its_folder(tmp_path: Path) -> None:
-    settings = {"OFFHOOK_DATA_DIR": str(tmp_path / "data"), "OFFHOOK_PORT": str(free_port())}
+    settings = {
+        "OFFHOOK_DATA_DIR": str(tmp_path / "data"),
+        "OFFHOOK_PORT": str(free_port()),
+        "OFFHOOK_TLS_PORT": str(free_port()),
+    }
     env = environment(**settings, OFFHOOK_DRAIN_SECONDS="0")
-    async with running("-m", "offhook", "serve", "--demo", folder=tmp_path, env=env) as serving:
+    async with running("-m", "offhook", "serve", "--demo", "--tls-dev", folder=tmp_path, env=env) as serving:
         await serving.says("demo user")
         url = f"http://127.0.0.1:{settings['OFFHOOK_PORT']}"
         code, lines, errors = await play(tmp_path, "--url", url, **settings)
         assert (code, errors) == (0, ""), lines
         assert any("connect as alice@example.com" in line for line in lines)
         assert any("session of Bob (bob@example.com, user)" in line for line in lines)
+        # As its help says for TLS.
+        secure = f"https://localhost:{settings['OFFHOOK_TLS_PORT']}"
+        code, lines, errors = await play(
+            tmp_path, "chatkitty", "--url", secure, "--ca", tmp_path / "data" / "tls" / "authority.pem", **settings
+        )
+        assert (code, errors) == (0, ""), lines
         serving.interrupt()
         assert await serving.ends() == 0
 
@@ -136,16 +149,16 @@ async def test_a_server_of_its_own_is_gone_afterwards(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_leaves_no_server_behind(tmp_path: Path, number: signal.Signals) -> None:
     env = environment(TMPDIR=str(tmp_path))
     async with running("-m", "offhook", "quickstart", "--own", "--json", folder=tmp_path, env=env) as program:
         url = json.loads(await program.says("server"))["url"]
-        assert await answers(url)
+        assert await why_silent(Place(url)) is None
         program.signal(number)
-        await program.ends()
+        assert await program.ends() == (130 if number is signal.SIGINT else 1)
         assert "Traceback" not in await program.errors()
-    assert not await answers(url)
+    assert await why_silent(Place(url)) is not None
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -203,6 +204,10 @@ def version(as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Runs the command line. Whatever goes wrong ends in one line, never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal's encoding has no sign for is no reason to stop.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except BrokenPipeError:

@@ -188,8 +188,24 @@ async def test_a_session_is_over_once() -> None:
     assert screen.failed and screen.ended.is_set()
 
 
+async def test_a_chat_that_nobody_reads_is_over() -> None:
+    def show(line: str) -> None:
+        raise BrokenPipeError
+
+    screen = Screen(show)
+    screen.message("bob", "hello")
+    assert isinstance(screen.unread, BrokenPipeError)
+    assert screen.ended.is_set()
+
+
 def test_errors_are_told_with_their_code() -> None:
     assert told(CannotWrite("No messages")) == "No messages (cannot_write)"
+
+
+def test_a_password_that_is_no_text_is_not_guessed(offhook: Cli) -> None:
+    outcome = offhook("chat", "jane", "--password-stdin", stdin=b"p\xe4ss\n")
+    assert outcome.code == 2
+    assert outcome.err == "offhook: The password on standard input must be UTF-8\n"
 
 
 def test_wrong_usage_exits_with_2(offhook: Cli) -> None:

@@ -13,7 +13,7 @@ from tests.support import free_port
 from tests.unit.cli.support import Cli
 
 from offhook.cli.failures import Failure
-from offhook.cli.quickstart.place import API_KEY, Person, Place, answers, checked_ca, checked_url, known, read_people
+from offhook.cli.quickstart.place import API_KEY, Person, Place, checked_ca, checked_url, known, read_people, why_silent
 from offhook.cli.quickstart.player import Line, Player, Tally, Wrong, expect
 from offhook.cli.quickstart.report import Report, plain
 from offhook.client.errors import ConnectionLost
@@ -102,6 +102,24 @@ async def test_waiting_looks_again_after_each_event() -> None:
         playing.event("some", "event")
     async with asyncio.timeout(5):
         await waiting
+
+
+async def test_who_does_not_read_ends_it_at_a_step_and_not_at_an_event() -> None:
+    def write(line: Line) -> None:
+        if line.kind != "step":
+            raise BrokenPipeError
+
+    playing = Player("some", write, time.monotonic())
+    seen: list[str] = []
+
+    async def steps() -> None:
+        async with playing.step("first"):
+            playing.event("auth:change", "told by the SDK")
+            seen.append("went on")
+
+    with pytest.raises(BrokenPipeError):
+        await playing.play(steps())
+    assert seen == ["went on"]
 
 
 async def test_a_defect_is_not_taken_for_a_failed_step() -> None:
@@ -207,13 +225,15 @@ def test_a_server_that_is_away_exits_with_4(offhook: Cli) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     outcome = offhook("quickstart", "--json", "--url", url, "--user", "jane", "--password-stdin", stdin="secret\n")
     assert outcome.code == 4
-    assert json.loads(outcome.err) == {"error": "unreachable", "message": f"No Offhook server answers at {url}"}
+    told = json.loads(outcome.err)
+    assert told["error"] == "unreachable"
+    assert told["message"].startswith(f"No Offhook server answers at {url}: No answer to GET from {url}")
     assert outcome.out == ""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlockingTestServer]:
-    with TestServer(data_dir=tmp_path_factory.mktemp("server")) as server:
+    with TestServer(tls=True, data_dir=tmp_path_factory.mktemp("server")) as server:
         yield server
 
 
@@ -245,11 +265,37 @@ async def test_what_a_servers_own_folder_tells(
     people = (Person("jane", "secret"),)
     given = await known(Place(server.url, "my key", None, people))
     assert (given.api_key, given.people) == ("my key", people)
-    # A server that is another's is left alone.
-    other = Place(f"http://127.0.0.1:{free_port()}")
-    assert await known(other) == other
+    # It is the same server under each name of this machine, and by TLS.
+    for url in (f"http://localhost:{server.port}", f"https://localhost:{server.tls_port}"):
+        assert (await known(Place(url))).people == found.people
+    # A server that is another's is left alone, and so is the key of one that the environment names.
+    for url in (f"http://127.0.0.1:{free_port()}", f"https://localhost:{server.port}", f"{server.url}/below"):
+        assert await known(Place(url)) == Place(url)
+    monkeypatch.setenv("OFFHOOK_ADMIN_URL", "http://127.0.0.1:9")
+    assert (await known(place)).api_key is None
+
+
+async def test_what_a_killed_server_left_is_nobodys(
+    offhook: Cli, server: BlockingTestServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever has its address now must not get its users' passwords."""
+    (tmp_path / "server.lock").write_text(json.dumps({"pid": 1, "urls": [server.url]}))
+    (tmp_path / "demo-users.json").write_text(json.dumps({"alice@example.com": "one"}))
+    monkeypatch.setenv("OFFHOOK_DATA_DIR", str(tmp_path))
+    assert await known(Place(server.url)) == Place(server.url)
 
 
 async def test_whether_a_server_answers(server: BlockingTestServer) -> None:
-    assert await answers(server.url)
-    assert not await answers(f"http://127.0.0.1:{free_port()}")
+    assert await why_silent(Place(server.url)) is None
+    assert "No answer to GET" in str(await why_silent(Place(f"http://127.0.0.1:{free_port()}")))
+    assert "CERTIFICATE_VERIFY_FAILED" in str(await why_silent(Place(f"https://{server.tls_host}")))
+    assert await why_silent(Place(f"{server.url}/none")) == "/healthz was answered with status 404"
+
+
+def test_kandy_needs_a_server_without_a_path(offhook: Cli) -> None:
+    with TestServer(settings={"base_path": "/chat"}) as below:
+        users = ("--user", "jane", "--password-stdin", "--api-key", below.api_key)
+        outcome = offhook("quickstart", "kandy-uc", "--url", below.url, *users, stdin="secret\n")
+        assert outcome.code == 2 and "know no path" in outcome.err
+        outcome = offhook("chat", "jane", "--url", below.url, "--password-stdin", stdin="secret\n")
+        assert outcome.code == 2 and "know no path" in outcome.err

@@ -14,7 +14,9 @@ import typer
 from offhook.cli.chat.room import Chatter, Room, Screen, told
 from offhook.cli.chat.terminal import Lines, PipedLines, TypedLines, at_terminal, each, showing
 from offhook.cli.failures import ExitCode, Failure
-from offhook.cli.quickstart.place import API_KEY, DEFAULT_URL, Person, Place, checked_ca, checked_url, known
+from offhook.cli.quickstart.place import API_KEY, DEFAULT_URL, NO_PATH, Person, Place, checked_ca, checked_url, known
+from offhook.cli.quickstart.report import plain
+from offhook.cli.quickstart.signals import cancel_on_signals
 from offhook.errors import OffhookError
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ def chat(wanted: Wanted) -> ExitCode:
         message = "--guest is for --protocol chatkitty, and without a password"
         raise Failure("usage", message, ExitCode.USAGE, "guest")
     place = Place(checked_url(wanted.url), wanted.api_key, checked_ca(wanted.ca_file))
+    if place.below and wanted.protocol != "chatkitty":
+        raise Failure("usage", NO_PATH, ExitCode.USAGE, "url")
     piped = PipedLines(sys.stdin.buffer)
     person = Person(wanted.username, _password(wanted, piped))
     typed = at_terminal()
@@ -68,9 +72,13 @@ def chat(wanted: Wanted) -> ExitCode:
         return asyncio.run(_chat(wanted, place, person, TypedLines() if typed else piped, typed))
     except KeyboardInterrupt:
         return ExitCode.OK
+    except asyncio.CancelledError:
+        raise Failure("terminated", "Ended by a signal") from None
 
 
 async def _chat(wanted: Wanted, place: Place, person: Person, lines: Lines, typed: bool) -> ExitCode:
+    # Whoever is sent away, by a closed window too, is not to be shown as here.
+    cancel_on_signals()
     if wanted.protocol == "chatkitty":
         place = await known(place)
         if place.api_key is None:
@@ -89,6 +97,8 @@ async def _chat(wanted: Wanted, place: Place, person: Person, lines: Lines, type
             finally:
                 with suppress(OffhookError):
                     await chatter.close()
+    if screen.unread is not None:
+        raise screen.unread
     return ExitCode.REFUSED if screen.failed else ExitCode.OK
 
 
@@ -122,7 +132,7 @@ def _password(wanted: Wanted, piped: PipedLines) -> str:
     if wanted.guest:
         return ""
     if wanted.password_stdin:
-        password = piped.first()
+        password = _first(piped)
     elif sys.stdin.isatty():
         password = str(typer.prompt(f"Password of {wanted.username}", hide_input=True, err=True))
     else:
@@ -132,9 +142,17 @@ def _password(wanted: Wanted, piped: PipedLines) -> str:
     return password
 
 
+def _first(piped: PipedLines) -> str | None:
+    try:
+        return piped.first()
+    except UnicodeDecodeError:
+        raise Failure("usage", "The password on standard input must be UTF-8", ExitCode.USAGE) from None
+
+
 def _failure(error: OffhookError) -> Failure:
     from offhook.client.errors import ConnectionFailed, TimedOut
 
     cause = error.__cause__ or error.__context__
     away = isinstance(error, ConnectionFailed | TimedOut) or isinstance(cause, ConnectionFailed | TimedOut)
-    return Failure(error.code, told(error), ExitCode.UNREACHABLE if away else ExitCode.REFUSED)
+    # The words may be the server's, which are not to steer the terminal.
+    return Failure(error.code, plain(told(error)), ExitCode.UNREACHABLE if away else ExitCode.REFUSED)

@@ -19,7 +19,9 @@ class Screen:
     """
 
     def __init__(self, show: Callable[[str], None]) -> None:
-        self._show = show
+        self._out = show
+        self.unread: BrokenPipeError | None = None
+        """Set when nobody reads any more what is shown."""
         self.ended = asyncio.Event()
         """Set when there is no way back."""
         self.failed = False
@@ -48,6 +50,14 @@ class Screen:
         if not self.ended.is_set():
             self.failed = True
             self.error(text)
+            self.ended.set()
+
+    def _show(self, line: str) -> None:
+        try:
+            self._out(line)
+        except BrokenPipeError as error:
+            # Here and not where it is called from: that may be the SDK, which hands over what came.
+            self.unread = error
             self.ended.set()
 
 

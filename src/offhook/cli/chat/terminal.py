@@ -46,9 +46,13 @@ class PipedLines:
         self._queue: asyncio.Queue[str | None] | None = None
 
     def first(self) -> str | None:
-        """The first line, waiting for it in this thread; before any other is asked for. None if there is none."""
+        """The first line, waiting for it in this thread; before any other is asked for. None if there is none.
+
+        Raises:
+            UnicodeDecodeError: it is not UTF-8: what it says must not be guessed.
+        """
         line = self._line()
-        return None if line is None else line.decode(errors="replace")
+        return None if line is None else line.decode()
 
     async def next(self) -> str | None:
         """The next line; None at the end."""

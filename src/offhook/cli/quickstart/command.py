@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,17 +14,19 @@ from offhook.cli.failures import ExitCode, Failure
 from offhook.cli.quickstart.place import (
     API_KEY,
     DEFAULT_URL,
+    NO_PATH,
     Person,
     Place,
-    answers,
     checked_ca,
     checked_url,
     known,
     own_place,
     read_people,
+    why_silent,
 )
 from offhook.cli.quickstart.player import Player, Tally
 from offhook.cli.quickstart.report import Report
+from offhook.cli.quickstart.signals import cancel_on_signals
 
 if TYPE_CHECKING:
     from offhook.client.transport import Transport
@@ -93,8 +94,7 @@ def quickstart(wanted: Wanted) -> ExitCode:
 
 async def _play(wanted: Wanted, place: Place) -> ExitCode:
     # A server of its own must not be left behind.
-    if (task := asyncio.current_task()) is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    cancel_on_signals()
     report = Report(wanted.as_json)
     names = [name for name in QUICKSTARTS if name in wanted.names or not wanted.names]
     tallies: list[Tally] = []
@@ -121,10 +121,12 @@ def _play_of(name: str) -> Play:
 @asynccontextmanager
 async def _server(wanted: Wanted, place: Place, names: Sequence[str]) -> AsyncIterator[Place]:
     """The server that was named, or that answers where one usually does, or a new one."""
-    if not wanted.own and await answers(place.url, place.ca_file):
+    silent = None if wanted.own else await why_silent(place)
+    if not wanted.own and silent is None:
         yield _complete(await known(place), names)
     elif wanted.url is not None:
-        raise Failure("unreachable", f"No Offhook server answers at {place.url}", ExitCode.UNREACHABLE)
+        message = f"No Offhook server answers at {place.url}: {silent}"
+        raise Failure("unreachable", message, ExitCode.UNREACHABLE)
     elif wanted.users or wanted.api_key:
         message = f"No server answers at {place.url}; name the one of those users and that key with --url"
         raise Failure("unreachable", message, ExitCode.UNREACHABLE)
@@ -135,6 +137,8 @@ async def _server(wanted: Wanted, place: Place, names: Sequence[str]) -> AsyncIt
 
 def _complete(place: Place, names: Sequence[str]) -> Place:
     """Checks that all is known that the quickstarts need."""
+    if place.below and any(name.startswith("kandy") for name in names):
+        raise Failure("usage", NO_PATH, ExitCode.USAGE, "url")
     if not place.people:
         message = f"A server answers at {place.url}: name two users of its with --user, or use --own for another server"
         raise Failure("usage", message, ExitCode.USAGE, "user")

@@ -59,6 +59,13 @@ async def play(player: Player, place: Place, person: Person, transport: Transpor
 
         async with player.step("destroy the client"):
             await client.destroy()
+            # "Tear down the SDK and render it unusable."
+            try:
+                client.set_credentials(username=person.name, password=person.password)
+            except kandy.ClientClosed:
+                player.value("set_credentials", "Kandy SDK has been uninitialized.")
+            else:
+                raise Wrong("A destroyed client took credentials")
 
 
 def _listen(player: Player, client: Client) -> list[str]:

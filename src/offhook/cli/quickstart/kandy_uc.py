@@ -23,7 +23,8 @@ async def play(player: Player, place: Place, person: Person, transport: Transpor
         client = kandy.create(place.kandy("uc"), product="uc", transport=transport)
 
     def changed(event: AuthChange) -> None:
-        player.event("auth:change", f"Connected: {str(client.get_connection().is_connected).lower()}")
+        connected = client.get_connection().is_connected
+        player.event("auth:change", f"Connection state changed. Connected: {str(connected).lower()}")
 
     def failed(event: AuthError) -> None:
         errors.append(event.error.code)

@@ -24,6 +24,12 @@ API_KEY = "OFFHOOK_API_KEY"
 """Environment variable: the application's API key."""
 ANSWER_SECONDS = 2.0
 """How long a server on this machine may take to show that it is there."""
+ANSWER_SECONDS_AWAY = 15.0
+"""The same for one elsewhere."""
+NO_PATH = "Kandy's clients know no path: name the server without one, or take ChatKitty's"
+"""What to say to a URL with a path, where it cannot be told."""
+_HERE = frozenset({"127.0.0.1", "::1", "localhost"})
+_ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +77,22 @@ class Place:
         parts = urlsplit(self.url)
         return parts.netloc + parts.path
 
+    @property
+    def here(self) -> bool:
+        """Whether it is on this machine."""
+        return urlsplit(self.url).hostname in _HERE
+
+    @property
+    def below(self) -> bool:
+        """Whether it is served below a path, which Kandy's clients cannot be told."""
+        return bool(urlsplit(self.url).path)
+
     def transport(self, timeout: float = 15.0) -> Transport:
         """A transport that trusts this server. Proxies named by the environment do not lead to this machine."""
         from offhook.client.transport import Transport
 
-        here = urlsplit(self.url).hostname in ("127.0.0.1", "::1", "localhost")
         verify = True if self.ca_file is None else self.ca_file
-        return Transport(verify=verify, timeout=timeout, trust_env=not here)
+        return Transport(verify=verify, timeout=timeout, trust_env=not self.here)
 
     def kandy(self, product: str) -> dict[str, object]:
         """The configuration of Kandy's quickstarts, filled in.
@@ -170,16 +185,16 @@ def _ask(name: str) -> str:
     return str(typer.prompt(f"Password of {name}", hide_input=True, err=True))
 
 
-async def answers(url: str, ca_file: Path | None = None) -> bool:
-    """Whether an Offhook server answers there."""
+async def why_silent(place: Place) -> str | None:
+    """Why no Offhook server answers there, in words; None if one does."""
     from offhook.client.errors import ClientError
-    from offhook.client.transport import Transport
 
-    async with Transport(verify=ca_file or True, timeout=ANSWER_SECONDS, trust_env=False) as transport:
+    async with place.transport(ANSWER_SECONDS if place.here else ANSWER_SECONDS_AWAY) as transport:
         try:
-            return (await transport.request("GET", f"{url}/healthz")).ok
-        except ClientError:
-            return False
+            answer = await transport.request("GET", f"{place.url}/healthz")
+        except ClientError as error:
+            return error.message
+    return None if answer.ok else f"/healthz was answered with status {answer.status}"
 
 
 async def known(place: Place) -> Place:
@@ -198,12 +213,14 @@ async def known(place: Place) -> Place:
     if not place.people:
         place = replace(place, people=_demo_people(settings.data_dir))
     if place.api_key is None:
-        from offhook.cli.client import open_admin
+        from offhook.cli.client import URL, open_admin
 
-        with suppress(Failure):
-            async with open_admin(settings) as admin:
-                answer = await admin.get("/applications/default")
-            place = replace(place, api_key=str(answer["api_key"]))
+        # Where the environment names a server elsewhere, the key would be that one's.
+        if not os.environ.get(URL):
+            with suppress(Failure):
+                async with open_admin(settings) as admin:
+                    answer = await admin.get("/applications/default")
+                place = replace(place, api_key=str(answer["api_key"]))
     return place
 
 
@@ -230,18 +247,36 @@ async def own_place() -> AsyncIterator[Place]:
 def _settings_of(url: str) -> Settings | None:
     """The settings of this folder, if the server at a URL is the one that runs on them; None if that is not known."""
     try:
-        from offhook.cli.client import Holder
         from offhook.cli.config import load_settings
         from offhook.storage.lock import DataLock
 
         settings = load_settings()
         if not settings.data_dir.is_dir():
             return None
-        holder = Holder.of(DataLock(settings.data_dir))
-    except (ModuleNotFoundError, Failure, OSError):
+        lock = DataLock(settings.data_dir)
+        note: object = json.loads(lock.read() or b"{}")
+        listeners = note.get("urls") if isinstance(note, Mapping) else None
+        if not isinstance(listeners, list) or not any(_leads_to(url, str(each)) for each in listeners):
+            return None
+        if lock.acquire():
+            # The note was left by a server that was killed: whoever answers at its address now is another.
+            lock.release()
+            return None
+    except (ModuleNotFoundError, Failure, OSError, ValueError):
         # Only the SDK and the command line are installed, or this folder is no server's.
         return None
-    return settings if holder.url is not None and holder.url.rstrip("/") == url else None
+    return settings
+
+
+def _leads_to(url: str, listener: str) -> bool:
+    """Whether a URL is that of a listener, by whichever name of this machine."""
+    asked, there = urlsplit(url), urlsplit(listener)
+    port = asked.port or (443 if asked.scheme == "https" else 80)
+    if (asked.scheme, port, asked.path) != (there.scheme, there.port, there.path.rstrip("/")):
+        return False
+    if asked.hostname in _HERE:
+        return there.hostname in _HERE or there.hostname in _ANYWHERE
+    return asked.hostname == there.hostname
 
 
 def _demo_people(data_dir: Path) -> tuple[Person, ...]:

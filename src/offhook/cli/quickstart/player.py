@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -158,7 +158,9 @@ class Player:
     def event(self, name: str, text: str, data: JsonValue = None) -> None:
         """An event came from the SDK."""
         self.tally.events += 1
-        self._tell("event", name, text, data)
+        # If nobody reads any more, the next line that is a step's ends it: whoever calls this can end nothing.
+        with suppress(BrokenPipeError):
+            self._tell("event", name, text, data)
         self._news.set()
 
     def value(self, name: str, text: str, data: JsonValue = None) -> None:
