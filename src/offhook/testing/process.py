@@ -69,10 +69,16 @@ class CommandFailed(OffhookError):
         self.output = output
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens now."""
+def free_port(*taken: int) -> int:
+    """A port of 127.0.0.1 on which nothing listens now.
+
+    Args:
+        taken: ports that are meant for something already.
+    """
     # Any process may be looking for one at the same time, so they had better not all begin at the same place.
     for port in random.SystemRandom().sample(_PORTS, 200):
+        if port in taken:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -110,7 +116,7 @@ class ServeProcess:
         self.data_dir = data_dir
         self.log_file = data_dir / "server.log"
         self.port = free_port()
-        self.tls_port = free_port()
+        self.tls_port = free_port(self.port)
         self._process: subprocess.Popen[bytes] | None = None
         self._given_up = threading.Event()
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -171,7 +177,7 @@ class ServeProcess:
         Raises:
             ServerFailed: it does not become ready, or it runs already.
         """
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             raise ServerFailed("The server runs already")
         self._given_up.clear()
         with self.log_file.open("ab") as log:
@@ -184,7 +190,7 @@ class ServeProcess:
                 stderr=log,
             )
         self._process = process
-        # A program that ends without having ended its server takes it along.
+        # A program that comes to its end without having ended its server takes it along; one that is killed cannot.
         weakref.finalize(self, _kill, process)
         try:
             self._wait_ready(process)

@@ -16,6 +16,7 @@ CHUNK = 65536
 """Bytes that are taken from a connection at once."""
 TICK = 0.02
 """Seconds for which a slow connection rests after each piece."""
+_MOMENT = 0.001
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER by which closing a socket resets the connection, as a router does that has forgotten it."""
 
@@ -163,6 +164,9 @@ class FaultProxy:
 
     async def close(self) -> None:
         """Ends all of it, and waits for that."""
+        # A connection that asyncio has taken but not looked at yet would be left open if its listener ended now. After
+        # a timer it has been.
+        await asyncio.sleep(_MOMENT)
         self.go_away()
         self.flow()
         await asyncio.gather(*(link.done.wait() for link in list(self._links)))
@@ -188,6 +192,10 @@ class FaultProxy:
             link.messages.fate = fate
 
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:
+            # It was on its way in when connections were refused, or the proxy closed.
+            _reset(writer)
+            return
         link = _Link(writer, self._fate)
         self._links.add(link)
         link.work = asyncio.create_task(self._forward(link, reader), name="FaultProxy")

@@ -196,6 +196,18 @@ async def test_one_server_is_one_context() -> None:
             await server.__aenter__()
 
 
+def test_a_server_that_ended_by_itself_can_be_started_again() -> None:
+    with TestServer() as server:
+        dead = server.pid
+        assert dead is not None
+        process = psutil.Process(dead)
+        process.kill()
+        process.wait(WAIT)
+        server.start()
+        assert server.pid not in (None, dead)
+        assert server.sessions() == []
+
+
 def test_without_the_server_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == NEEDED[-1] else found(name))
