@@ -10,8 +10,8 @@ from offhook.chatkitty import ChatKitty
 
 SERVER = urlsplit(os.environ.get("OFFHOOK_URL", "http://127.0.0.1:8686"))
 API_KEY = os.environ.get("OFFHOOK_API_KEY", "")
-USER = os.environ.get("OFFHOOK_USER", "jane@chatkitty.com")
 PASSWORD = os.environ.get("OFFHOOK_PASSWORD")
+USER = os.environ.get("OFFHOOK_USER", "alice@example.com" if PASSWORD else "jane@chatkitty.com")
 
 
 async def main() -> None:

@@ -15,7 +15,7 @@ SERVICES = ["call", "Presence", "IM"]
 
 
 async def main() -> None:
-    port = SERVER.port or 443
+    port = SERVER.port or (443 if SERVER.scheme == "https" else 80)
     config = {
         "authentication": {"server": {"base": SERVER.hostname, "port": port, "protocol": SERVER.scheme}},
         "subscription": {

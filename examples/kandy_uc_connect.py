@@ -14,7 +14,7 @@ PASSWORD = os.environ.get("OFFHOOK_PASSWORD", "")
 
 
 async def main() -> None:
-    where = {"server": SERVER.hostname, "port": SERVER.port or 443}
+    where = {"server": SERVER.hostname, "port": SERVER.port or (443 if SERVER.scheme == "https" else 80)}
     config = {
         "authentication": {
             "subscription": {**where, "protocol": SERVER.scheme},

@@ -12,8 +12,8 @@ from offhook.chatkitty import ChatKitty, Resumed, SessionEnded, UserFilter, User
 
 SERVER = urlsplit(os.environ.get("OFFHOOK_URL", "http://127.0.0.1:8686"))
 API_KEY = os.environ.get("OFFHOOK_API_KEY", "")
-USER = os.environ.get("OFFHOOK_USER", "presence-watcher")
 PASSWORD = os.environ.get("OFFHOOK_PASSWORD")
+USER = os.environ.get("OFFHOOK_USER", "alice@example.com" if PASSWORD else "presence-watcher")
 
 
 async def main() -> None:

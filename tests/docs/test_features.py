@@ -55,6 +55,7 @@ def test_kandy_rows_are_the_clients_methods() -> None:
             missing.add(name)
     assert missing == set()
     public = {name for name, member in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")}
+    public |= {name for name, member in inspect.getmembers(Conversation, inspect.iscoroutinefunction)}
     assert public - told == set()
 
 

@@ -89,6 +89,9 @@ async def test_chatkitty_session(server: TestServer, tmp_path: Path, secure: boo
     ended = "Session ended, current user: None"
     async with example("chatkitty_session.py", server, tmp_path, secure=secure) as program:
         assert await output(program) == ["Session of jane@chatkitty.com (guest: True)", ended]
+    # As the page says: alice's password is there for all of them.
+    async with example("chatkitty_session.py", server, tmp_path, OFFHOOK_PASSWORD=DEMO_USERS[ALICE]) as program:
+        assert await output(program) == [f"Session of {ALICE} (guest: False)", ended]
     variables = {"OFFHOOK_USER": BOB, "OFFHOOK_PASSWORD": DEMO_USERS[BOB]}
     async with example("chatkitty_session.py", server, tmp_path, secure=secure, **variables) as program:
         assert await output(program) == [f"Session of {BOB} (guest: False)", ended]
@@ -150,6 +153,8 @@ async def test_presence_watcher(server: TestServer, tmp_path: Path) -> None:
         await joe.end_session()
         watcher.interrupt()
         assert await output(watcher)
+    async with example("presence_watcher.py", server, tmp_path, OFFHOOK_PASSWORD=DEMO_USERS[ALICE]) as watcher:
+        await watcher.says(f"Watching as {ALICE}")
     async with example("presence_watcher.py", server, tmp_path, OFFHOOK_USER=ALICE) as watcher:
         assert await watcher.ends() == 1
         assert (await watcher.errors()).startswith("No session: ")

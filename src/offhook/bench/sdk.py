@@ -19,7 +19,6 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
 from offhook import kandy
-from offhook.bench.client import LoadFailed
 from offhook.chatkitty import ChatKitty, ClientError, Transport
 
 AT_ONCE = 25
@@ -106,11 +105,7 @@ class Clients:
         self._reached = asyncio.Event()
 
     async def obey(self, order: Order) -> Done:
-        """Carries an order out.
-
-        Raises:
-            LoadFailed: it could not be.
-        """
+        """Carries an order out. Raises ClientError, OSError or WebSocketException if it cannot be."""
         match order:
             case StartChatKitty(host, api_key, users):
                 await self._several([self._chatkitty(host, api_key, user) for user in users])
@@ -211,7 +206,7 @@ async def serve(read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], N
         while line := await read():
             try:
                 done = await clients.obey(orders.decode(line))
-            except (LoadFailed, ClientError, OSError, WebSocketException) as error:
+            except (ClientError, OSError, WebSocketException) as error:
                 done = Done(0, f"{type(error).__name__}: {error}")
             write(msgspec.json.encode(done) + b"\n")
     finally:
