@@ -173,12 +173,7 @@ class Core:
 
     def webhook_secret(self, application: Application) -> str:
         """The secret that signs the application's webhook calls."""
-        return _webhook_secret(self.signer, application)
-
-
-def _webhook_secret(signer: Signer, application: Application) -> str:
-    # Its id, too: an application that is made anew under the same name does not trust whoever knew the old one's.
-    return signer.derive("webhook", f"{application.id}\0{application.name}")
+        return self.signer.derive_for("webhook", application)
 
 
 @contextlib.asynccontextmanager
@@ -211,7 +206,7 @@ async def open_core(settings: Settings, registry: Registry | None = None) -> Asy
         stack.push_async_callback(passwords.close)
         tokens = TokenVerifier()
         stack.push_async_callback(tokens.close)
-        webhooks = Webhooks(lambda application: _webhook_secret(signer, application))
+        webhooks = Webhooks(lambda application: signer.derive_for("webhook", application))
         stack.push_async_callback(webhooks.close)
 
         async def user_exists(application: Application, name: str) -> bool:

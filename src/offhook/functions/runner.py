@@ -120,7 +120,7 @@ class FunctionRunner:
             raise Denial("The application has no authentication function", Outcome.FAILED)
         place = await self._enter(self._webhook_queue, application)
         try:
-            return await self._webhooks.authenticate(application, attempt)
+            return await self._webhooks.authenticate(application, application.webhook, attempt)
         finally:
             place.leave()
 

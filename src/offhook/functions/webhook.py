@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import structlog
 
-from offhook.domain.accounts import Application
+from offhook.domain.accounts import Application, WebhookPolicy
 from offhook.errors import InvalidInput
 from offhook.functions.answers import DENIED, FAILED, TOO_LONG, Denial, Outcome, profile_from, public_message
 from offhook.functions.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
@@ -51,16 +51,12 @@ class Webhooks:
         self._http: httpx.AsyncClient | None = None
         self._closed = False
 
-    async def authenticate(self, application: Application, attempt: StartAttempt) -> Profile:
+    async def authenticate(self, application: Application, policy: WebhookPolicy, attempt: StartAttempt) -> Profile:
         """Asks the application's webhook.
 
         Raises:
-            Denial: there is none, it refused, took longer than its policy allows, could not be reached or answered
-                nonsense.
+            Denial: it refused, took longer than the policy allows, could not be reached or answered nonsense.
         """
-        policy = application.webhook
-        if policy is None:
-            raise Denial("The application has no authentication function", Outcome.FAILED)
         secret = self._secret_for(application)
         where = log.bind(application=attempt.application, username=attempt.username, webhook=_bare(policy.url))
         try:

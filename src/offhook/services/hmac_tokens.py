@@ -112,8 +112,7 @@ class HmacTokens:
 
     def key(self, application: Application) -> str:
         """What the application's back end makes its tokens with: 64 characters, whose bytes are the key."""
-        # Its id, too: an application that is made anew under the same name does not trust the old one's back end.
-        return self._signer.derive("hmac", f"{application.id}\0{application.name}")
+        return self._signer.derive_for("hmac", application)
 
     def check(self, application: Application, username: str, token: str) -> UsedToken:
         """Checks a token, but for whether it was used already.

@@ -12,6 +12,8 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from offhook.domain.accounts import Application
+
 GRANT_LIFETIME = timedelta(days=7)
 """Clients fetch grants once in their life and keep them over reconnects (ChatKitty protocol notes, 2.7)."""
 _MAC_BYTES = 16
@@ -48,6 +50,10 @@ class Signer:
     def derive(self, purpose: str, name: str) -> str:
         """A secret of 256 bits for ``name``, hexadecimal; the same for as long as the key is."""
         return hashlib.blake2b(f"{purpose}\0{name}".encode(), digest_size=32, key=self._key).hexdigest()
+
+    def derive_for(self, purpose: str, application: Application) -> str:
+        """As ``derive``, for an application; one that is made anew under the same name has another."""
+        return self.derive(purpose, f"{application.id}\0{application.name}")
 
 
 @dataclass(frozen=True, slots=True)

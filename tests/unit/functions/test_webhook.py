@@ -22,7 +22,7 @@ async def ask(receiver: Receiver, timeout: float = 5.0, webhooks: Webhooks | Non
     hooks = webhooks or Webhooks(lambda application: SECRET)
     try:
         return await hooks.authenticate(
-            application(webhook=WebhookPolicy(receiver.url, timeout)), attempt(password="hunter2", n=1)
+            application(), WebhookPolicy(receiver.url, timeout), attempt(password="hunter2", n=1)
         )
     finally:
         if webhooks is None:
@@ -135,7 +135,7 @@ async def test_nobody_there() -> None:
 async def test_useless_urls_deny_and_the_log_holds_no_secret_of_them(url: str) -> None:
     webhooks = Webhooks(lambda application: SECRET)
     with capture_logs() as logs, pytest.raises(AccessDenied, match=FAILED):
-        await webhooks.authenticate(application(webhook=WebhookPolicy(url)), attempt())
+        await webhooks.authenticate(application(), WebhookPolicy(url), attempt())
     await webhooks.close()
     assert "pw" not in str(logs)
     assert "s3" not in str(logs)
