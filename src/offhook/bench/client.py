@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -213,16 +213,27 @@ async def open_sessions(
             else:
                 session.abort()
 
-    workers = [asyncio.create_task(worker()) for _ in range(concurrency)]
+    await crowd(worker, concurrency, TIMEOUT, lambda: f"started only {len(sessions)} sessions")
+    return sessions
+
+
+async def crowd(
+    worker: Callable[[], Coroutine[object, object, None]], count: int, seconds: float, so_far: Callable[[], str]
+) -> None:
+    """Runs as many workers at once, to their end.
+
+    Raises:
+        LoadFailed: they take longer than ``seconds``; says what they did ``so_far``.
+    """
+    workers = [asyncio.create_task(worker()) for _ in range(count)]
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(seconds):
             await asyncio.gather(*workers)
     except TimeoutError:
-        raise LoadFailed(f"started only {len(sessions)} sessions in {TIMEOUT:.0f} s") from None
+        raise LoadFailed(f"{so_far()} in {seconds:.0f} s") from None
     finally:
         for task in workers:
             task.cancel()
-    return sessions
 
 
 async def close_sessions(sessions: Sequence[Session]) -> None:

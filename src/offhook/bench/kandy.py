@@ -15,7 +15,7 @@ from typing import cast
 import msgspec
 
 from offhook.bench import wire
-from offhook.bench.client import TIMEOUT, LoadFailed, Target
+from offhook.bench.client import TIMEOUT, LoadFailed, Target, crowd
 from offhook.bench.seed import Subscriber
 
 OPENING = 3 * TIMEOUT
@@ -234,15 +234,7 @@ async def open_sockets(
             requests.close()
             sockets.append(made)
 
-    workers = [asyncio.create_task(worker()) for _ in range(concurrency)]
-    try:
-        async with asyncio.timeout(OPENING):
-            await asyncio.gather(*workers)
-    except TimeoutError:
-        raise LoadFailed(f"opened only {len(sockets)} sockets in {OPENING:.0f} s") from None
-    finally:
-        for task in workers:
-            task.cancel()
+    await crowd(worker, concurrency, OPENING, lambda: f"opened only {len(sockets)} sockets")
     return sockets
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import ssl
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from offhook.bench import floor
 from offhook.bench.client import LoadFailed, Target
-from offhook.testing.process import LOOSE, ServeProcess, ServerFailed
+from offhook.testing.process import LOOSE, ServeProcess, ServerFailed, importable
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ class RunningFloor:
 @asynccontextmanager
 async def running_floor() -> AsyncIterator[RunningFloor]:
     """Runs a floor server."""
-    process = _python(floor.__name__, env=os.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = _python(floor.__name__)
     try:
         assert process.stdout is not None
         port = int(await asyncio.to_thread(process.stdout.readline))
@@ -141,7 +139,7 @@ class RunningProcess:
 @asynccontextmanager
 async def running_module(module: str) -> AsyncIterator[RunningProcess]:
     """Runs a module of this package that takes orders on its standard input."""
-    process = _python(module, env=os.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = _python(module)
     try:
         yield RunningProcess(process)
     finally:
@@ -152,23 +150,10 @@ async def running_module(module: str) -> AsyncIterator[RunningProcess]:
                 stream.close()
 
 
-def _python(
-    module: str,
-    *arguments: str,
-    env: Mapping[str, str],
-    stdin: int,
-    stdout: int | IO[bytes],
-    stderr: IO[bytes] | None = None,
-) -> subprocess.Popen[bytes]:
+def _python(module: str) -> subprocess.Popen[bytes]:
     """Runs a module of this package, importable even if the package is not installed."""
-    source = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, (source, env.get("PYTHONPATH"))))
     return subprocess.Popen(  # noqa: S603 - our own modules
-        [sys.executable, "-m", module, *arguments],
-        env={**env, "PYTHONPATH": path},
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
+        [sys.executable, "-m", module], env=importable(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
 
 

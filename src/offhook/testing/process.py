@@ -38,6 +38,12 @@ _PORTS = range(20000, 32000)
 _SOURCE = Path(__file__).parents[2]
 
 
+def importable() -> dict[str, str]:
+    """This program's environment, with which another interpreter finds this package even if it is not installed."""
+    path = os.pathsep.join(filter(None, (str(_SOURCE), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
 class ServerFailed(OffhookError):
     """The server did not start or end as it should. The message ends with its log."""
 
@@ -133,11 +139,9 @@ class ServeProcess:
             module.write_text(functions)
             given["functions"] = str(module)
         self._base_path = given.get("base_path", "")
-        path = os.pathsep.join(filter(None, (str(_SOURCE), os.environ.get("PYTHONPATH"))))
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("OFFHOOK_")},
+            **{name: value for name, value in importable().items() if not name.startswith("OFFHOOK_")},
             **{f"OFFHOOK_{name.upper()}": value for name, value in given.items()},
-            "PYTHONPATH": path,
         }
 
     @property
