@@ -61,7 +61,6 @@ class Feed:
         "_im_begun",
         "_im_since",
         "_live",
-        "_metrics",
         "_over",
         "_released_at",
         "_room",
@@ -69,15 +68,12 @@ class Feed:
         "_socket",
         "_spellings",
         "_timer",
-        "_timers",
         "_uc",
         "_window",
     )
 
     def __init__(self, gateway: Gateway, session_id: int) -> None:
         self._gateway = gateway
-        self._metrics = gateway.metrics
-        self._timers = gateway.timers
         self._session_id = session_id
         self._socket: Socket | None = None
         self._live: LiveSession | None = None
@@ -128,11 +124,12 @@ class Feed:
         if socket is None:
             return
         socket.send(notification)
-        self._metrics.frames_out += 1
+        gateway = self._gateway
+        gateway.metrics.frames_out += 1
         if self._window.add():
             self._probe()
             return
-        timers, timer = self._timers, self._timer
+        timers, timer = gateway.timers, self._timer
         if timer.due - timers.now > 2 * probe_after or not timer.armed:
             timers.schedule(timer, probe_after)
 

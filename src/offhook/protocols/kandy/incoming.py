@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -15,6 +16,8 @@ PING = '{"message_type":"ping"}'
 """The sign of life of the usual keep-alive dialect. It is never answered."""
 ACK = '{"connAck":{}}'
 """The answer to a server that asks for a sign of life."""
+
+T = TypeVar("T")
 
 _SCHEME = re.compile(r"\A\s*(?:sips?|tel):", re.IGNORECASE)
 
@@ -126,10 +129,7 @@ def presence(notification: Notification) -> Presence:
     Raises:
         IncomingError: it is none.
     """
-    try:
-        found = msgspec.convert(notification.message.get("presenceWatcherNotificationParams"), _Presence)
-    except msgspec.ValidationError as error:
-        raise IncomingError(f"The presence is not as it must be: {error}") from None
+    found = _converted(notification.message.get("presenceWatcherNotificationParams"), _Presence, "presence")
     return Presence(found.name, found.status, found.activity, found.note)
 
 
@@ -139,10 +139,7 @@ def link_message(notification: Notification) -> Text:
     Raises:
         IncomingError: it is none.
     """
-    try:
-        found = msgspec.convert(notification.message.get("imnotificationParams"), _Link)
-    except msgspec.ValidationError as error:
-        raise IncomingError(f"The message is not as it must be: {error}") from None
+    found = _converted(notification.message.get("imnotificationParams"), _Link, "message")
     return Text(bare(found.primary_contact), found.msg_text)
 
 
@@ -152,10 +149,7 @@ def uc_message(notification: Notification) -> Text | None:
     Raises:
         IncomingError: it is none.
     """
-    try:
-        found = msgspec.convert(notification.message, _Uc)
-    except msgspec.ValidationError as error:
-        raise IncomingError(f"The message is not as it must be: {error}") from None
+    found = _converted(notification.message, _Uc, "message")
     if found.direction != "in":
         return None
     return Text(bare(found.sender), found.txt, bool(found.parts))
@@ -169,6 +163,13 @@ def retry_after(notification: Notification) -> float | None:
 def bare(name: str) -> str:
     """A user's name without ``sip:``, ``sips:`` or ``tel:``."""
     return _SCHEME.sub("", name).strip()
+
+
+def _converted(value: object, form: type[T], what: str) -> T:
+    try:
+        return msgspec.convert(value, form)
+    except msgspec.ValidationError as error:
+        raise IncomingError(f"The {what} is not as it must be: {error}") from None
 
 
 def _number(value: object) -> float | None:
