@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from offhook.bench.report import run
+from offhook.bench.report import SECTIONS, run
+from offhook.bench.shared import BROKER_URL, DATABASE_URL, Servers
 
 
 def main() -> int:
@@ -13,8 +14,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measures this machine.")
     parser.add_argument("--quick", action="store_true", help="fewer sessions and rounds")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    arguments = parser.parse_args()
-    return run(arguments.quick, arguments.json)
+    parser.add_argument("--only", choices=SECTIONS, help="one section instead of all")
+    parser.add_argument("--database-url", default=DATABASE_URL, help="PostgreSQL, for the section cluster")
+    parser.add_argument("--broker-url", default=BROKER_URL, help="Redis, for the section cluster")
+    given = parser.parse_args()
+    servers = Servers(given.database_url, given.broker_url)
+    return run(given.quick, given.json, servers, [given.only] if given.only else SECTIONS)
 
 
 if __name__ == "__main__":

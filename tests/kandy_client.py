@@ -120,6 +120,7 @@ class KandyClient:
         session_id: the last part of the subscription's path.
         wrongs: what must not happen, but did.
         up: set while the socket is open.
+        socket_at: URL of the server where the socket is opened, if that is another one.
     """
 
     def __init__(self, url: str, account: Account, rule: Rule = Rule(), device: str = "one") -> None:
@@ -156,6 +157,7 @@ class KandyClient:
         self.services: tuple[str, ...] = ()
         self.wrongs: list[str] = []
         self.up = asyncio.Event()
+        self.socket_at: str | None = None
         self.over = asyncio.Event()
         self.listener: Callable[[dict[str, object]], None] | None = None
 
@@ -298,7 +300,7 @@ class KandyClient:
             query = f"?token={quote(self._token)}"
         elif self.account.bearer:
             query = f"?access_token={quote(self.account.bearer)}"
-        return self._url.replace("http", "ws", 1) + self._channel + query
+        return (self.socket_at or self._url).replace("http", "ws", 1) + self._channel + query
 
     async def _live(self) -> None:
         loop = asyncio.get_running_loop()

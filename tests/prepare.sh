@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Gets what the end-to-end tests need beyond Python: Node.js with npm, Chromium, coturn, and the npm packages of
+# Gets what the tests need beyond Python: Node.js with npm, Chromium, coturn, PostgreSQL, Redis, and the npm packages of
 # tests/e2e/js. Installs Debian packages where they are missing and it may; else says plainly what is missing. The tests
 # that need it fail then, they are not skipped.
 set -euo pipefail
 cd "$(dirname "$0")/e2e/js"
 
-declare -A packages=([node]=nodejs [npm]=npm [chromium]=chromium [turnserver]=coturn [turnutils_uclient]=coturn)
+declare -A packages=([node]=nodejs [npm]=npm [chromium]=chromium [turnserver]=coturn [turnutils_uclient]=coturn
+    [pg_lsclusters]=postgresql [redis-server]=redis-server [faketime]=faketime
+    [ip]=iproute2)
 missing=()
-for program in node npm chromium turnserver turnutils_uclient; do
+for program in node npm chromium turnserver turnutils_uclient pg_lsclusters redis-server faketime ip; do
     package=${packages[$program]}
     if ! command -v "$program" >/dev/null && [[ " ${missing[*]-} " != *" $package "* ]]; then
         missing+=("$package")

@@ -14,7 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
-from offhook.app import Core, Server, open_core
+from offhook.app import Server
+from offhook.core import Core, open_core
 from offhook.protocols import stomp
 from offhook.settings import Settings
 

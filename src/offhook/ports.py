@@ -20,7 +20,7 @@ from offhook.codes import CloseReason, EndReason
 from offhook.domain.accounts import Application, User, UserChanges, UserFilter
 from offhook.domain.events import Event, Origin, Position, Topic, subject_of
 from offhook.domain.messages import Conversation, Message, Thread
-from offhook.domain.sessions import Authentication, Session, StoryEntry
+from offhook.domain.sessions import Authentication, Session, SessionState, StoryEntry
 from offhook.domain.subscriptions import Outline, Subscription
 from offhook.domain.values import JsonObject, JsonValue, Page, PageRequest
 
@@ -82,6 +82,13 @@ class Applications(Protocol):
     def save(self, application: Application) -> None:
         """Stores every field of a known application. Raises Conflict as ``add`` does."""
 
+    def clear(self, application_id: int, limit: int) -> bool:
+        """Deletes some of what an application has that is about to be deleted: so many sessions, users and
+        conversations with their messages at most.
+
+        Returns whether there may be more. What is deleted of a big application at once may take too long.
+        """
+
     def delete(self, application_id: int) -> None:
         """Deletes it with its users, blocks, sessions, messages and topics."""
 
@@ -141,11 +148,13 @@ class SessionFilter:
         application_id: of this application.
         user_name: of users with this name.
         live: True for those that have not ended, False for those that have.
+        state: in this state.
     """
 
     application_id: int | None = None
     user_name: str | None = None
     live: bool | None = None
+    state: SessionState | None = None
 
 
 class Sessions(Protocol):
@@ -158,8 +167,12 @@ class Sessions(Protocol):
     def save(self, session: Session, story: StoryEntry | None = None) -> None:
         """Stores every field of a known session, and one line of its story."""
 
-    def save_positions(self, positions: Sequence[tuple[int, Mapping[Topic, int]]]) -> None:
-        """Stores the positions of many sessions at once: (session id, topic → offset). Ended ones are left alone."""
+    def save_positions(self, positions: Sequence[tuple[int, int, Mapping[Topic, int]]]) -> None:
+        """Stores the positions of many sessions at once: (session id, generation, topic → offset).
+
+        Only active ones of the same generation take them: the positions of one that was suspended meanwhile were
+        saved with that and may be newer, and one of another generation was taken over by a newer connection.
+        """
 
     def story(self, session_id: int) -> Sequence[StoryEntry]:
         """The session's story after its start, oldest first."""
@@ -280,11 +293,15 @@ class Transaction(Protocol):
     def forget_tokens(self, before: datetime, limit: int) -> int:
         """Forgets used tokens whose time was up before a time. Returns how many."""
 
-    def publish(self, topic: Topic, event: Event, origin: Origin | None = None) -> Position:
-        """Publishes an event with this transaction. Returns its place in the topic."""
+    def publish(self, topic: Topic, event: Event, origin: Origin | None = None) -> None:
+        """Publishes an event with this transaction; it gets its place in the topic by the time of the commit."""
 
     def head(self, topic: Topic) -> Position:
-        """The place of the topic's last event, this transaction's own included (offset 0: it has none)."""
+        """The place of the topic's last event (offset 0: it has none).
+
+        This transaction's own events are included, but need not be if the topic is an application's: there, what
+        other transactions publish meanwhile may come before them.
+        """
 
 
 class Store(Protocol):
@@ -375,13 +392,33 @@ class Broker(Protocol):
     """Topics, leases and commands among the nodes of one system."""
 
     def start(
-        self, node: str, on_publication: Callable[[Publication], None], on_command: Callable[[Command], None]
+        self,
+        node: str,
+        on_publication: Callable[[Publication], None],
+        on_command: Callable[[Command], None],
+        on_resync: Callable[[], object] | None = None,
+        on_gap: Callable[[Topic], None] | None = None,
+        on_late: Callable[[Publication, Sequence[Publication]], None] | None = None,
     ) -> None:
-        """Names this node and says who is to hear. Called once, before anything else."""
+        """Names this node and says who is to hear. Called once, before anything else, in the event loop.
+
+        Args:
+            node: this node's name, unlike any other's.
+            on_publication: takes every event of the topics that are subscribed to: each once, in each topic's order.
+            on_command: takes the commands to this node.
+            on_resync: is called when commands to this node may have been lost: the store knows what they said.
+            on_gap: is told of a topic of which events were lost for good before they were handed out here.
+            on_late: takes an event of this node's own whose origin became known after it was handed out without, and
+                what was handed out of its topic since.
+        """
 
     @property
     def epoch(self) -> str:
         """Names the histories as they are now."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether all that other nodes say is heard at once."""
 
     async def subscribe(self, topic: Topic) -> None:
         """This node hears the topic from now on. Subscribing twice changes nothing."""
@@ -422,14 +459,15 @@ class Blobs(Protocol):
         """Stores a file durably; storing it again changes nothing.
 
         Raises:
-            Unavailable: there is no room, or the folder is away.
+            InvalidInput: the name is not of the form that files have.
+            Unavailable: there is no room, or the folder or the database is away.
         """
 
     async def get(self, name: str) -> bytes | None:
-        """The file's content, or None if there is none of this name."""
+        """The file's content, or None if there is none of this name. Raises Unavailable as ``put`` does."""
 
     async def delete(self, name: str) -> None:
-        """Deletes the file, if there is one of this name."""
+        """Deletes the file, if there is one of this name. Raises as ``put`` does."""
 
 
 # --- functions -----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ DEFAULT_CONFIG = Path("offhook.toml")
 class Settings(BaseSettings):
     """Everything that can be set. Times are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="OFFHOOK_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="OFFHOOK_", extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     # where
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -40,11 +40,27 @@ class Settings(BaseSettings):
     secret_key: str | None = Field(
         None,
         min_length=32,
+        repr=False,
         description="Key that signs session tokens and grants; made and kept in data_dir unless set.",
     )
     data_dir: Path = Field(Path("offhook-data"), description="Folder of the database, keys and files.")
-    database_url: str | None = Field(None, description="Database; a SQLite file in data_dir unless set.")
-    broker_url: str = Field("memory://", description="Broker; in this process unless set.")
+    database_url: str | None = Field(
+        None,
+        repr=False,
+        description="Database: sqlite:///PATH, or postgresql://USER:PASSWORD@HOST:PORT/NAME; "
+        "a SQLite file in data_dir unless set.",
+    )
+    database_pool: int = Field(10, ge=2, le=1000, description="Connections to a PostgreSQL database, for each process.")
+    broker_url: str = Field(
+        "memory://",
+        repr=False,
+        description="Broker; in this process unless set. redis://, rediss://, redis+cluster:// or rediss+cluster://.",
+    )
+    broker_prefix: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="Begins the names of the channels in Redis; made of the database's own name of itself unless set.",
+    )
     durability: Literal["full", "normal"] = Field(
         "full", description="full: what is acknowledged survives a power cut; normal: only the process's death."
     )
@@ -100,6 +116,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     metrics: bool = Field(True, description="Serve /metrics.")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="A port for /metrics, /healthz and /readyz alone; each further worker has the next one.",
+    )
     gc_freeze: bool = Field(True, description="Tune the garbage collector for many long-lived sessions.")
 
     @model_validator(mode="after")
@@ -120,6 +142,11 @@ class Settings(BaseSettings):
         """Where the SQLite database is, unless ``database_url`` names another database."""
         return self.data_dir / "offhook.db"
 
+    @property
+    def files_path(self) -> Path:
+        """The folder of uploaded files, unless they are kept in the database."""
+        return self.data_dir / "files"
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -133,3 +160,28 @@ class Settings(BaseSettings):
         config = Path(os.environ.get("OFFHOOK_CONFIG", DEFAULT_CONFIG))
         file = TomlConfigSettingsSource(settings_cls, config if config.is_file() else None)
         return init_settings, env_settings, file
+
+
+class _Settled(Settings):
+    """Settings whose sources were read already, by another process."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Neither the environment nor a file says anything more."""
+        return (init_settings,)
+
+
+def settled(text: str) -> Settings:
+    """Settings from the JSON that ``Settings.model_dump_json`` made of them, whatever environment and file say now.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    return _Settled.model_validate_json(text)

@@ -33,6 +33,7 @@ class KandyPerson:
         tried_shown: the number shown last.
         last: what was shown last, as far as that is known: activity and number.
         refused: how often the server said that it cannot now.
+        patient: whether the server may say so to UC's own requests, too.
         wrongs: what must not happen, but did.
         busy: whether to go on working; may be changed at any time.
         idle: set while nothing is under way.
@@ -50,6 +51,7 @@ class KandyPerson:
         self.shown: list[int] = []
         self.tried_shown = 0
         self.refused = 0
+        self.patient = False
         self.busy = True
         self.idle = asyncio.Event()
 
@@ -159,7 +161,9 @@ class KandyPerson:
 
     def _refused(self, refused: Refused) -> None:
         self.refused += 1
-        if refused.status < 500:
+        # UC's answers to requests of its own are 200, whatever they say.
+        away = self.patient and "not available" in str(refused)
+        if refused.status < 500 and not away:
             self._wrongs.append(f"refused: {refused}")
 
     async def _send(self, to: str) -> None:

@@ -127,11 +127,12 @@ class Connection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # The reader ends by this even if its cancellation is lost, as on 3.11 when a message comes in the same moment.
+        if self._socket is not None:
+            self._socket.transport.abort()
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
-        if self._socket is not None:
-            self._socket.transport.abort()
         self._break()
 
     async def relay(self, destination: str, **parameters: str) -> object:

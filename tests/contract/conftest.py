@@ -1,20 +1,31 @@
-"""Every test of this folder runs against every implementation. A new one adds itself to ``ENGINES``."""
+"""Every test of this folder runs against every implementation; see ``engines.ENGINES``."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.contract.systems import Engine, SQLiteEngine, System
-
-ENGINES: dict[str, Callable[[Path], Engine]] = {"sqlite+memory": SQLiteEngine}
+from tests.contract.engines import ENGINES
+from tests.contract.systems import Engine, System
 
 
 @pytest.fixture(params=sorted(ENGINES))
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """An implementation without any state yet."""
-    return ENGINES[request.param](tmp_path)
+    engine = ENGINES[request.param](tmp_path)
+    yield engine
+    engine.remove()
+
+
+@pytest.fixture
+def another(
+    request: pytest.FixtureRequest, engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    """A second one of the same kind, with a state of its own."""
+    another = ENGINES[request.node.callspec.params["engine"]](tmp_path_factory.mktemp("another"))
+    yield another
+    another.remove()
 
 
 @pytest.fixture

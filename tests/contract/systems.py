@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from offhook.broker import NodeBroker
+from offhook.broker.journal import Journal
 from offhook.broker.memory import MemoryBroker
 from offhook.domain.accounts import Application, User
 from offhook.domain.sessions import Authentication, Client, Session, SessionState
 from offhook.ports import Broker, Command, Publication, Store
 from offhook.storage import SQLiteStore
+from offhook.storage.postgres import PostgresStore
 
 START = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 NODE = "node-1"
@@ -68,29 +71,53 @@ class Engine(Protocol):
     def child(self) -> Sequence[str]:
         """The command of a process that does what ``child.py`` says on the same state."""
 
+    def remove(self) -> None:
+        """Removes the state."""
 
-class SQLiteEngine:
+
+OnCommit = Callable[[Sequence[Publication]], None]
+
+
+class StoreEngine:
+    """A store and the in-process broker."""
+
+    clock: ManualClock
+
+    async def open(self, *, history_size: int = 1000, history_seconds: float = 3600.0) -> System:
+        store = await self.store(lambda publications: broker.deliver(publications), history_size, history_seconds)
+        broker = self.broker(store.journal)
+        system = System(store, broker)
+        broker.start(NODE, system.heard.append, system.commands.append)
+        return system
+
+    async def store(
+        self, on_commit: OnCommit, history_size: int, history_seconds: float
+    ) -> SQLiteStore | PostgresStore:
+        """Opens the store."""
+        raise NotImplementedError
+
+    def broker(self, journal: Journal) -> NodeBroker:
+        """Makes the broker."""
+        return MemoryBroker(journal)
+
+
+class SQLiteEngine(StoreEngine):
     """The SQLite store and the in-process broker."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "offhook.db"
         self.clock = ManualClock()
 
-    async def open(self, *, history_size: int = 1000, history_seconds: float = 3600.0) -> System:
-        store = await SQLiteStore.open(
-            self.path,
-            lambda publications: broker.deliver(publications),
-            history_size=history_size,
-            history_seconds=history_seconds,
-            clock=self.clock,
+    async def store(self, on_commit: OnCommit, history_size: int, history_seconds: float) -> SQLiteStore:
+        return await SQLiteStore.open(
+            self.path, on_commit, history_size=history_size, history_seconds=history_seconds, clock=self.clock
         )
-        broker = MemoryBroker(store.journal, self.clock)
-        system = System(store, broker)
-        broker.start(NODE, system.heard.append, system.commands.append)
-        return system
 
     def child(self) -> Sequence[str]:
-        return [sys.executable, str(Path(__file__).with_name("child.py")), str(self.path)]
+        return [sys.executable, str(Path(__file__).with_name("child.py")), "sqlite", str(self.path.parent)]
+
+    def remove(self) -> None:
+        """The folder is whoever's gave it."""
 
 
 def an_application(name: str = "app", **values: object) -> Application:

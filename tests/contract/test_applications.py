@@ -132,6 +132,32 @@ async def test_delete_takes_users_blocks_sessions_and_topics_along_and_nothing_e
     await system.store.transact(lambda tx: tx.applications.delete(gone.id))
 
 
+async def test_a_big_application_is_emptied_bit_by_bit(system: System) -> None:
+    gone, kept = await system.application("gone"), await system.application("kept")
+
+    def populate(tx: Transaction) -> None:
+        for application in (gone, kept):
+            users = [tx.users.add(a_user(application.id, f"user-{number}")) for number in range(5)]
+            for user in users:
+                tx.sessions.add(a_session(user))
+                tx.messages.conversation(users[0], user)
+                tx.publish(user_topic(user.id), UserUpdated(user))
+
+    await system.store.transact(populate)
+    rounds = 1
+    while await system.store.transact(lambda tx: tx.applications.clear(gone.id, 2)):
+        rounds += 1
+    assert rounds == 7
+    query = system.store.query
+    for application, left in ((gone, 0), (kept, 5)):
+        where = SessionFilter(application_id=application.id)
+        assert (await query(lambda tx, where=where: tx.sessions.list(where, PageRequest()))).total == left  # type: ignore[misc]
+        assert await query(lambda tx, key=application.id: tx.users.count(key, UserFilter())) == left  # type: ignore[misc]
+    for user_id in range(1, 11):
+        assert (await system.broker.position(user_topic(user_id))).offset == (0 if user_id <= 5 else 1)
+    assert await query(lambda tx: tx.applications.get(gone.id)) == gone
+
+
 async def test_the_id_of_a_deleted_application_is_never_given_again(system: System) -> None:
     first = await system.application("first")
     await system.store.transact(lambda tx: tx.applications.delete(first.id))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from tests.contract.conftest import ENGINES
+from tests.contract.engines import ENGINES
 from tests.contract.systems import System, a_user
 from tests.contract.test_messages import write
 
@@ -36,8 +36,8 @@ class MessagesModel(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
-        engine = ENGINES[self.engine_name](Path(self.folder.name))
-        self.system: System = self.runner.run(engine.open())
+        self.engine = ENGINES[self.engine_name](Path(self.folder.name))
+        self.system: System = self.runner.run(self.engine.open())
         self.users: list[User] = []
         self.sent: list[Message] = []
         self.hidden: set[tuple[int, int]] = set()
@@ -52,6 +52,7 @@ class MessagesModel(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.runner.run(self.system.close())
         self.runner.close()
+        self.engine.remove()
         self.folder.cleanup()
 
     def visible(self, user: User, conversation_id: int | None = None) -> list[Message]:

@@ -100,16 +100,19 @@ async def test_save_stores_every_field_and_a_line_of_the_story(system: System) -
         await system.store.transact(lambda tx: tx.sessions.save(replace(session, id=99), story[0]))
 
 
-async def test_save_positions_of_many_leaves_ended_ones_alone(system: System) -> None:
+async def test_save_positions_of_many_leaves_all_but_active_ones_of_their_generation_alone(system: System) -> None:
     user = await alice(system)
+    suspended = suspend(a_session(user, positions={user_topic(user.id): 99}), START, POLICY)
     over = a_session(user, state=SessionState.ENDED, ended_at=START, end_reason=EndReason.CLIENT)
-    sessions = await add(system, *([a_session(user)] * 300), over)
+    others = (over, a_session(user, generation=2), suspended)
+    sessions = await add(system, *([a_session(user)] * 300), *others)
     topic = user_topic(user.id)
-    rows = [(session.id, {topic: session.id}) for session in sessions]
-    await system.store.transact(lambda tx: tx.sessions.save_positions([*rows, (99_999, {topic: 1})]))
-    for session in sessions[:-1]:
+    rows = [(session.id, 1, {topic: session.id}) for session in sessions]
+    await system.store.transact(lambda tx: tx.sessions.save_positions([*rows, (99_999, 1, {topic: 1})]))
+    for session in sessions[:-3]:
         assert await get(system, session) == replace(session, positions={topic: session.id})
-    assert await get(system, sessions[-1]) == sessions[-1]
+    for session in sessions[-3:]:
+        assert await get(system, session) == session
     await system.store.transact(lambda tx: tx.sessions.save_positions([]))
 
 
@@ -147,7 +150,9 @@ async def test_list_filters_and_pages_newest_first(system: System) -> None:
     assert await found(user_name="alice") == [s3, s1, s0]
     assert await found(application_id=one.id, user_name="alice") == [s1, s0]
     assert await found(application_id=one.id, user_name="alice", live=True) == [s0]
-    assert await found(live=False) == [s1]
+    assert await found(live=False) == await found(state=SessionState.ENDED) == [s1]
+    assert await found(state=SessionState.ACTIVE, user_name="alice") == [s3, s0]
+    assert await found(state=SessionState.SUSPENDED) == []
     assert await found(PageRequest(1, 3)) == [s0]
     page = await system.store.query(lambda tx: tx.sessions.list(SessionFilter(live=True), PageRequest(0, 2)))
     assert (list(page.items), page.total, page.has_next) == ([s3, s2], 3, True)

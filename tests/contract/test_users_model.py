@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.contract.conftest import ENGINES
+from tests.contract.engines import ENGINES
 from tests.contract.systems import START, System, a_user
 
 from offhook.domain.accounts import User, UserChanges, UserFilter
@@ -59,8 +59,8 @@ class UsersModel(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
-        engine = ENGINES[self.engine_name](Path(self.folder.name))
-        self.system: System = self.runner.run(engine.open())
+        self.engine = ENGINES[self.engine_name](Path(self.folder.name))
+        self.system: System = self.runner.run(self.engine.open())
         self.model: dict[int, User] = {}
         self.blocks: set[tuple[int, int]] = set()
         self.applications: list[int] = []
@@ -74,6 +74,7 @@ class UsersModel(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.runner.run(self.system.close())
         self.runner.close()
+        self.engine.remove()
         self.folder.cleanup()
 
     @initialize()

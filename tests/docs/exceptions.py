@@ -39,6 +39,12 @@ LINES = (
     Exemption("", r"make run$", "downloads; what it starts is started by reader.py"),
     Exemption("", r"python3 -m http\.server", "goes on until it is stopped"),
     Exemption("", r"(\.venv/bin/)?offhook serve", "goes on until it is stopped; test_functions.py serves"),
+    Exemption(
+        "docs/cluster.md", r"deploy/secrets\.sh|docker compose", "there is no Docker in tests; see test_deploy.py"
+    ),
+    Exemption(
+        "docs/cluster.md", r"offhook db (copy|upgrade)|pg_|psql", "need a stopped server; test_cluster.py runs them"
+    ),
     Exemption("docs/index.md", r"\.venv/bin/offhook quickstart$", "tests/e2e/test_quickstart.py plays them"),
     Exemption("", r"python3 -m venv|\.venv/bin/pip install|pip install", "downloads"),
     Exemption("", r"offhook user create \S+ --ask-password$", "asks at a terminal"),

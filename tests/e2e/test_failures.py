@@ -145,7 +145,8 @@ async def test_unreachable_server_then_late_success(stage: Stage) -> None:
 def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that slows down whoever was refused once."""
     settings = {"denial_burst": "1", "denial_rate": "0.5"}
-    process = ServerProcess(tmp_path_factory.mktemp("server"), settings=settings)
+    # Processes do not count each other's refusals.
+    process = ServerProcess(tmp_path_factory.mktemp("server"), settings=settings, alone=True)
     process.start()
     yield process
     process.stop()

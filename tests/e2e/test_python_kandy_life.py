@@ -28,10 +28,11 @@ from tests.served import Site, served
 from tests.support import free_port
 
 from offhook import kandy
-from offhook.app import Server, open_core
+from offhook.app import Server
 from offhook.client import transport
 from offhook.client.kandy import subscription
 from offhook.codes import EndReason
+from offhook.core import open_core
 from offhook.ports import SessionFilter
 from offhook.services import passwords
 from offhook.settings import Settings

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests.served import Client, Site, served
 
-from offhook.app import SystemClock
+from offhook.core import SystemClock
 from offhook.domain.accounts import User, UserFilter
 from offhook.domain.sessions import SessionState
 from offhook.domain.values import PageRequest

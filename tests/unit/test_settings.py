@@ -96,3 +96,13 @@ def test_settings_do_not_change() -> None:
     settings = Settings()
     with pytest.raises(ValidationError):
         settings.port = 1  # type: ignore[misc]
+
+
+def test_no_secret_is_shown_by_accident() -> None:
+    secrets = {
+        "secret_key": "hush" * 8,
+        "turn_secret": "hush" * 4,
+        "database_url": "postgresql://me:hush@db/x",
+        "broker_url": "redis://:hush@db",
+    }
+    assert "hush" not in repr(Settings.model_validate(secrets))

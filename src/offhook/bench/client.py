@@ -46,35 +46,48 @@ class Session(asyncio.Protocol):
         user: who; None stops after the WebSocket handshake.
         done: called once the session is started, or failed.
         password: what it proves itself with.
+        resumes: the session with which it comes back, as ``token`` of an earlier one; None starts a new one.
 
     Attributes:
         user_id: the id of its user, once started.
+        token: by which its session can be resumed, once started.
+        recovered: whether the server said that all it missed will come; None if it said nothing.
         events: how many events it got.
         acks: whether it acknowledges them.
-        listener: called with each STOMP frame that comes after the start.
+        listener: called with each STOMP frame that comes after the start, and with events that come before its end.
+        on_lost: called when the connection is lost, unless by ``abort``.
         error: why it is over, if it is.
     """
 
     __slots__ = (
-        "_buffer", "_done", "_receipts", "_step", "_target", "acks", "error", "events", "listener", "password",
-        "transport", "user", "user_id",
+        "_buffer", "_done", "_receipts", "_resumes", "_step", "_target", "acks", "error", "events", "listener",
+        "on_lost", "password", "recovered", "token", "transport", "user", "user_id",
     )  # fmt: skip
 
     def __init__(
-        self, target: Target, user: str | None, done: Callable[[Session], None], password: str | None = None
+        self,
+        target: Target,
+        user: str | None,
+        done: Callable[[Session], None],
+        password: str | None = None,
+        resumes: str | None = None,
     ) -> None:
         self._target = target
         self._done: Callable[[Session], None] | None = done
         self._buffer = b""
         self._step = 0
         self._receipts = 0
+        self._resumes = resumes
         self.transport: asyncio.Transport | None = None
         self.user = user
         self.password = password
         self.user_id = 0
+        self.token: str | None = None
+        self.recovered: bool | None = None
         self.events = 0
         self.acks = False
         self.listener: Callable[[bytes], None] | None = None
+        self.on_lost: Callable[[], None] | None = None
         self.error: str | None = None
 
     # --- asyncio.Protocol -------------------------------------------------------------------------------------------
@@ -101,6 +114,8 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the connection was lost: {exc}")
+        if self.on_lost is not None:
+            self.on_lost()
 
     # --- the bootstrap ----------------------------------------------------------------------------------------------
 
@@ -115,19 +130,26 @@ class Session(asyncio.Protocol):
             self._finish()
         else:
             self._step = 1
-            self.write(wire.connect(self.user, self.password))
+            self.write(wire.connect(self.user, self.password, self._resumes))
         return rest
 
     def _advance(self, frame: bytes) -> None:
         if self._step == 5:
-            self._receipts += frame.startswith(b"RECEIPT")
+            if frame.startswith(b"RECEIPT"):
+                self._receipts += 1
+            else:
+                self._take(frame)
             if self._receipts == len(wire.USER_TOPICS):
                 self._finish()
             return
         if not frame.startswith(b"CONNECTED" if self._step == 1 else b"MESSAGE"):
             self._fail(frame.decode(errors="replace"))
             return
-        if self._step == 2:
+        if self._step == 1:
+            token, recovered = wire.header(frame, b"session"), wire.header(frame, b"recovered")
+            self.token = None if token is None else token.decode()
+            self.recovered = None if recovered is None else recovered == b"complete"
+        elif self._step == 2:
             start = frame.index(b'"id":') + 5
             self.user_id = int(frame[start : frame.index(b",", start)])
         if self._step < 4:
@@ -165,7 +187,7 @@ class Session(asyncio.Protocol):
 
     def abort(self) -> None:
         """Goes away without a word."""
-        self.listener = None
+        self.listener = self.on_lost = None
         if self.transport is not None:
             self.transport.abort()
 
@@ -176,6 +198,7 @@ async def open_sessions(
     concurrency: int = 50,
     password: str | None = None,
     keep: bool = True,
+    resumes: Sequence[str | None] | None = None,
 ) -> list[Session]:
     """Starts sessions, some at a time, and keeps them.
 
@@ -185,18 +208,19 @@ async def open_sessions(
         concurrency: how many are being started at once.
         password: what they prove themselves with.
         keep: keep their connections; otherwise each goes away once it is started.
+        resumes: the session with which each comes back, see ``Session``.
 
     Raises:
         LoadFailed: one of them was refused, or they take too long.
     """
     sessions: list[Session] = []
-    queue = iter(users)
+    queue = zip(users, resumes or [None] * len(users), strict=True)
     loop = asyncio.get_running_loop()
 
     async def worker() -> None:
-        for user in queue:
+        for user, token in queue:
             finished: asyncio.Future[Session] = loop.create_future()
-            session = Session(target, user, finished.set_result, password)
+            session = Session(target, user, finished.set_result, password, token)
             name = "localhost" if target.tls is not None else None
             await loop.create_connection(
                 lambda made=session: made,

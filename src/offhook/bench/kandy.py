@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -18,6 +19,8 @@ from offhook.bench import wire
 from offhook.bench.client import TIMEOUT, LoadFailed, Target, crowd
 from offhook.bench.seed import Subscriber
 
+REST = 2.0
+"""Seconds without a request after which the server may be about to close a connection."""
 OPENING = 3 * TIMEOUT
 """Seconds after which opening many sockets has failed."""
 SERVICES = ("call", "Presence", "IM")
@@ -63,12 +66,14 @@ def upgrade(host: str, channel: str, token: str, nonce: bytes) -> bytes:
 
 
 class Requests(asyncio.Protocol):
-    """A connection for requests, one after the other. Make it with ``connect``."""
+    """A connection for requests, one after the other, made anew after a long rest. Make it with ``connect``."""
 
-    __slots__ = ("_answer", "_buffer", "_host", "_transport")
+    __slots__ = ("_answer", "_answered_at", "_buffer", "_host", "_target", "_transport")
 
-    def __init__(self, host: str) -> None:
-        self._host = host
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._host = target.host
+        self._answered_at = time.monotonic()
         self._buffer = b""
         self._answer: asyncio.Future[bytes] | None = None
         self._transport: asyncio.Transport | None = None
@@ -76,16 +81,21 @@ class Requests(asyncio.Protocol):
     @classmethod
     async def connect(cls, target: Target) -> Requests:
         """Opens one. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        _, made = await loop.create_connection(lambda: cls(target.host), "127.0.0.1", target.port)
+        made = cls(target)
+        await made._open()
         return made
+
+    async def _open(self) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self._target.port)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
+        # One that was left after a rest ends when its successor is already there, and that one matters.
+        present = self._transport is None or self._transport.is_closing()
+        if present and self._answer is not None and not self._answer.done():
             self._answer.set_exception(LoadFailed(f"the connection was lost: {exc}"))
 
     def data_received(self, data: bytes) -> None:
@@ -102,10 +112,15 @@ class Requests(asyncio.Protocol):
 
     async def ask(self, data: bytes) -> bytes:
         """Sends a request and returns the body of the answer. Raises LoadFailed."""
+        if time.monotonic() - self._answered_at > REST:
+            self.close()
+            await self._open()
         assert self._transport is not None
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(data)
-        return await asyncio.wait_for(self._answer, TIMEOUT)
+        body = await asyncio.wait_for(self._answer, TIMEOUT)
+        self._answered_at = time.monotonic()
+        return body
 
     async def subscribe(self, who: Subscriber) -> str:
         """Makes a subscription. Returns its channel. Raises LoadFailed."""
@@ -142,17 +157,25 @@ class Socket(asyncio.Protocol):
         done: called once it is open, or refused.
 
     Attributes:
+        channel: its path.
         events: how many notifications came.
         last: the latest of them.
+        listener: called with each of them.
+        on_lost: called when the connection is lost, unless by ``abort``.
         error: why it is over, if it is.
     """
 
-    __slots__ = ("_buffer", "_done", "_request", "error", "events", "last", "transport")
+    __slots__ = (
+        "_buffer", "_done", "_request", "channel", "error", "events", "last", "listener", "on_lost", "transport",
+    )  # fmt: skip
 
     def __init__(self, target: Target, channel: str, token: str, done: Callable[[Socket], None]) -> None:
         self._request = upgrade(target.host, channel, token, os.urandom(16))
         self._done: Callable[[Socket], None] | None = done
         self._buffer = b""
+        self.channel = channel
+        self.listener: Callable[[bytes], None] | None = None
+        self.on_lost: Callable[[], None] | None = None
         self.events = 0
         self.last = b""
         self.error: str | None = None
@@ -172,6 +195,8 @@ class Socket(asyncio.Protocol):
             if first == wire.TEXT:
                 self.events += 1
                 self.last = payload
+                if self.listener is not None:
+                    self.listener(payload)
             elif first == wire.PING and self.transport is not None:
                 self.transport.write(wire.client_frame(payload, wire.PONG))
 
@@ -189,6 +214,8 @@ class Socket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.error = self.error or f"the connection was lost: {exc}"
         self._finish()
+        if self.on_lost is not None:
+            self.on_lost()
 
     def _finish(self) -> None:
         done, self._done = self._done, None
@@ -197,6 +224,7 @@ class Socket(asyncio.Protocol):
 
     def abort(self) -> None:
         """Goes away without a word."""
+        self.listener = self.on_lost = None
         if self.transport is not None:
             self.transport.abort()
 

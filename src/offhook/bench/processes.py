@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,13 +46,17 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def running_server(data_dir: Path) -> AsyncIterator[RunningServer]:
+async def running_server(data_dir: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[RunningServer]:
     """Runs ``offhook serve`` on a data folder, with limits that one machine's clients do not meet.
+
+    Args:
+        data_dir: the folder.
+        settings: further settings by name.
 
     Raises:
         LoadFailed: it does not start.
     """
-    process = ServeProcess(data_dir, tls=True, settings={**LOOSE, "log_level": "warning"})
+    process = ServeProcess(data_dir, tls=True, settings={**LOOSE, "log_level": "warning", **(settings or {})})
     try:
         await asyncio.to_thread(process.start)
         pid = process.pid

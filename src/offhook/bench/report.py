@@ -6,15 +6,19 @@ import json as jsonlib
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from offhook.bench import figures, kandy_figures, sdk_figures
+from offhook.bench import cluster_works, figures, kandy_figures, sdk_figures
 from offhook.bench.client import LoadFailed
+from offhook.bench.cluster import Outcome, measure_cluster
+from offhook.bench.cluster_report import cluster_document, cluster_text
+from offhook.bench.cluster_works import ClusterSizes
 from offhook.bench.figures import QUICK, TOGETHER, Sizes
 from offhook.bench.processes import RunningFloor, running_floor, running_server
 from offhook.bench.seed import Seeded, seed
+from offhook.bench.shared import Servers, ServersMissing
 
 MAX_START = 600.0
 MAX_DELIVERY = 1.6
@@ -27,6 +31,8 @@ MAX_SUBSCRIBED = 20.0
 MAX_CLIENT = 60.0
 MAX_CLIENT_EVENT = 2.0
 MICRO, MILLI, KIB = 1e6, 1e3, 1024.0
+CHATKITTY, KANDY, SDK, CLUSTER = "chatkitty", "kandy", "sdk", "cluster"
+SECTIONS = (CHATKITTY, KANDY, SDK, CLUSTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +70,66 @@ class Figure:
         return None if self.target is None or judged is None else judged <= self.target
 
 
-async def measure(sizes: Sizes, data_dir: Path) -> list[Figure]:
-    """Runs all measurements.
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured.
+
+    Attributes:
+        figures: of one process.
+        cluster: of several processes; None if it was not measured.
+        note: why it was not, if it should have been.
+    """
+
+    figures: Sequence[Figure]
+    cluster: Mapping[str, Outcome] | None = None
+    note: str | None = None
+
+
+async def measure(sizes: Sizes, data_dir: Path, sections: Collection[str] = SECTIONS) -> list[Figure]:
+    """Runs all measurements of one process.
 
     Args:
         sizes: how much of each.
         data_dir: an empty folder.
+        sections: which of them.
 
     Raises:
         LoadFailed: a server or a client did not do what it should.
     """
+    parts = [(CHATKITTY, _chatkitty), (KANDY, _kandy), (SDK, _sdk)]
+    chosen = [part for name, part in parts if name in sections]
+    if not chosen:
+        return []
     users = max(sizes.sessions, sizes.receivers, sizes.idle, sizes.idle_tls)
     users = max(users, sizes.clients // 2 + sdk_figures.WARM)
     subscribers = max(sizes.sessions, sizes.receivers + 3, sizes.idle, sizes.clients // 2 + sdk_figures.WARM + 2)
     seeded = await seed(data_dir, users, max(sizes.logins, TOGETHER + 1), subscribers)
     async with running_floor() as floor:
-        return [
-            *await _chatkitty(floor, seeded, sizes, data_dir),
-            *await _kandy(floor, seeded, sizes, data_dir),
-            *await _sdk(floor, seeded, sizes, data_dir),
-        ]
+        return [figure for part in chosen for figure in await part(floor, seeded, sizes, data_dir)]
+
+
+async def measure_all(
+    sizes: Sizes, cluster_sizes: ClusterSizes, servers: Servers, folder: Path, sections: Collection[str] = SECTIONS
+) -> Report:
+    """Runs all measurements, those of several processes only where there are PostgreSQL and Redis.
+
+    Args:
+        sizes: how much of what one process does.
+        cluster_sizes: how much of what several do.
+        servers: PostgreSQL and Redis.
+        folder: an empty one.
+        sections: which of them.
+
+    Raises:
+        LoadFailed: a server or a client did not do what it should.
+    """
+    figures = await measure(sizes, folder / "data", sections)
+    if CLUSTER not in sections:
+        return Report(figures)
+    try:
+        return Report(figures, await measure_cluster(cluster_sizes, servers, folder / "cluster"))
+    except ServersMissing as error:
+        return Report(figures, note=f"Cluster: left out, {error}.")
 
 
 async def _chatkitty(floor: RunningFloor, seeded: Seeded, sizes: Sizes, data_dir: Path) -> list[Figure]:
@@ -194,18 +240,37 @@ def table(figures: Sequence[Figure]) -> str:
     )
 
 
-def document(figures: Sequence[Figure], seconds: float) -> str:
-    """The figures as JSON."""
-    lines = [{**asdict(figure), "ratio": figure.ratio, "met": figure.met} for figure in figures]
-    return jsonlib.dumps({"figures": lines, "seconds": round(seconds, 1)}, indent=2)
+def text(report: Report, seconds: float) -> str:
+    """What was measured, as text."""
+    parts = [table(report.figures)] if report.figures else []
+    if report.cluster is not None:
+        parts.append(cluster_text(report.cluster))
+    if report.note is not None:
+        parts.append(report.note)
+    return "\n\n".join([*parts, f"Measured in {seconds:.0f} s."])
 
 
-def run(quick: bool = False, json: bool = False) -> int:
+def document(report: Report, seconds: float) -> str:
+    """What was measured, as JSON."""
+    lines = [{**asdict(figure), "ratio": figure.ratio, "met": figure.met} for figure in report.figures]
+    several = None if report.cluster is None else cluster_document(report.cluster)
+    parts = {"figures": lines, "cluster": several, "note": report.note, "seconds": round(seconds, 1)}
+    return jsonlib.dumps(parts, indent=2)
+
+
+def run(
+    quick: bool = False,
+    json: bool = False,
+    servers: Servers | None = None,
+    sections: Collection[str] = SECTIONS,
+) -> int:
     """Measures this machine and prints the figures.
 
     Args:
         quick: fewer sessions and events; the figures are rougher.
         json: print JSON instead of a table.
+        servers: PostgreSQL and Redis for the section on several processes; those of this machine unless given.
+        sections: what is measured.
 
     Returns:
         0 if it could be measured, whatever the figures are; 1 if not, with the reason on standard error.
@@ -213,13 +278,13 @@ def run(quick: bool = False, json: bool = False) -> int:
     import uvloop
 
     began = time.monotonic()
+    sizes = (QUICK, cluster_works.QUICK) if quick else (Sizes(), ClusterSizes())
     try:
         with tempfile.TemporaryDirectory(prefix="offhook-bench-") as folder:
-            figures = uvloop.run(measure(QUICK if quick else Sizes(), Path(folder) / "data"))
+            report = uvloop.run(measure_all(*sizes, servers or Servers(), Path(folder), sections))
     except LoadFailed as error:
         sys.stderr.write(f"offhook bench: {error}\n")
         return 1
     seconds = time.monotonic() - began
-    text = document(figures, seconds) if json else f"{table(figures)}\n\nMeasured in {seconds:.0f} s."
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{document(report, seconds) if json else text(report, seconds)}\n")
     return 0

@@ -9,13 +9,13 @@ part of what a subscription costs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from offhook.app import Core, open_core
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application, SessionPolicy, User
 from offhook.domain.sessions import Authentication
 from offhook.ports import Transaction
@@ -62,7 +62,13 @@ class Seeded:
     subscribers: tuple[Subscriber, ...] = ()
 
 
-async def seed(data_dir: Path, guests: int, members: int = 0, subscribers: int = 0) -> Seeded:
+async def seed(
+    data_dir: Path,
+    guests: int,
+    members: int = 0,
+    subscribers: int = 0,
+    settings: Mapping[str, str] | None = None,
+) -> Seeded:
     """Makes a data folder with an application and its users.
 
     Args:
@@ -70,12 +76,13 @@ async def seed(data_dir: Path, guests: int, members: int = 0, subscribers: int =
         guests: how many guests.
         members: how many users with a password.
         subscribers: how many users with an access token.
+        settings: say where the database is and which key signs, if not in the data folder.
     """
     names = tuple(f"guest-{number:06}@{DOMAIN}" for number in range(guests))
     others = tuple(f"member-{number:06}@{DOMAIN}" for number in range(members))
     tokened = tuple(f"subscriber-{number:06}@{DOMAIN}" for number in range(subscribers))
-    settings = Settings(data_dir=data_dir, durability="normal")
-    async with open_core(settings) as core:
+    given = Settings.model_validate({"data_dir": data_dir, "durability": "normal", **(settings or {})})
+    async with open_core(given) as core:
         policy = ApplicationChanges(
             sessions=SessionPolicy(max_sessions=DEVICES, leave_grace=DAY, socket_wait=DAY, socket_grace=DAY)
         )

@@ -89,12 +89,12 @@ def upgrade(host: str, api_key: str, nonce: bytes) -> bytes:
     ).encode()
 
 
-def connect(user: str, password: str | None = None) -> bytes:
-    """CONNECT (ChatKitty protocol notes, 2.2)."""
-    params = ""
+def connect(user: str, password: str | None = None, session: str | None = None) -> bytes:
+    """CONNECT, which resumes a session if one is named (ChatKitty protocol notes, 2.2 and 2.7)."""
+    params = "" if session is None else f"StompX-Auth-Session-ID:{session}\n"
     if password is not None:
         encoded = base64.b64encode(f'{{"password":"{password}"}}'.encode()).decode()
-        params = f"StompX-Auth-Params:{encoded}\n"
+        params += f"StompX-Auth-Params:{encoded}\n"
     return client_frame(
         f"CONNECT\nStompX-User:{user}\nStompX-User-Agent:ChatKitty-JS-Core/1.11.0\n{params}"
         "accept-version:1.2\nheart-beat:60000,10000\n\n\0".encode()

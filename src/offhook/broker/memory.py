@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from datetime import timedelta
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from offhook.broker.journal import Journal
+from offhook.broker.handlers import call
+from offhook.broker.journal import Journal, JournalLeases, read_on
+from offhook.broker.recent import RECENT, following
 from offhook.domain.events import Position, Topic
-from offhook.ports import EVERY_NODE, Clock, Command, HistoryLost, Publication
-
-RECENT = 128
-"""Events of a topic that are kept in memory."""
+from offhook.ports import EVERY_NODE, Command, HistoryLost, Publication
 
 log = structlog.get_logger(__name__)
 
@@ -39,74 +36,100 @@ class _Heard:
     def take(self, publication: Publication, most: int) -> None:
         if self.recent is None:
             self.recent = deque(maxlen=most)
+        elif self.misses(publication):
+            self.recent.clear()
         self.recent.append(publication)
         self.saw(publication.position.offset)
+
+    def misses(self, publication: Publication) -> bool:
+        """Whether events before this one were never heard of."""
+        return self.head is not None and publication.position.offset > self.head + 1
 
     def saw(self, offset: int) -> None:
         self.head = offset if self.head is None else max(self.head, offset)
 
-    def after(self, offset: int, limit: int) -> Sequence[Publication] | None:
-        """The events after an offset, or None if it takes the journal to tell."""
-        if self.head is None or offset > self.head:
-            return None
-        if offset == self.head:
-            return ()
-        if not self.recent or self.recent[-1].position.offset != self.head:
-            return None
-        skip = offset + 1 - self.recent[0].position.offset
-        return None if skip < 0 else list(islice(self.recent, skip, skip + limit))
 
-
-class MemoryBroker:
+class MemoryBroker(JournalLeases):
     """``ports.Broker`` within one process.
 
     Give its ``deliver`` to the store as what to call after a commit.
 
     Args:
         journal: the durable history and the leases.
-        clock: tells when a lease runs out.
         recent: events to keep in memory of each topic that is listened to.
     """
 
-    def __init__(self, journal: Journal, clock: Clock, *, recent: int = RECENT) -> None:
-        self._journal = journal
-        self._clock = clock
+    def __init__(self, journal: Journal, *, recent: int = RECENT) -> None:
+        super().__init__(journal)
         self._recent = recent
         self._heard: dict[Topic, _Heard] = {}
         self._node: str | None = None
         self._on_publication: Callable[[Publication], None] = _nobody
         self._on_command: Callable[[Command], None] = _nobody
+        self._on_gap: Callable[[Topic], None] = _nobody
+        self._epoch = journal.epoch
 
     def start(
-        self, node: str, on_publication: Callable[[Publication], None], on_command: Callable[[Command], None]
+        self,
+        node: str,
+        on_publication: Callable[[Publication], None],
+        on_command: Callable[[Command], None],
+        on_resync: Callable[[], object] | None = None,
+        on_gap: Callable[[Topic], None] | None = None,
+        on_late: Callable[[Publication, Sequence[Publication]], None] | None = None,
     ) -> None:
-        """As ``ports.Broker`` says. An exception of a handler is logged and keeps nothing from anyone."""
+        """As ``ports.Broker`` says. An exception of a handler is logged and keeps nothing from anyone.
+
+        No command is ever lost and nothing is late here, so ``on_resync`` and ``on_late`` are not called.
+        """
         if self._node is not None:
             raise RuntimeError("the broker has been started")
         self._node = node
         self._on_publication = on_publication
         self._on_command = on_command
+        self._on_gap = on_gap or _nobody
 
     @property
     def epoch(self) -> str:
         """As ``ports.Broker`` says."""
         return self._journal.epoch
 
+    @property
+    def connected(self) -> bool:
+        """Nothing can come between."""
+        return True
+
+    @property
+    def measures(self) -> Mapping[str, int]:
+        """There is nothing to count."""
+        return {}
+
     def deliver(self, publications: Sequence[Publication]) -> None:
         """Hands what was committed to the handler, as far as this node listens.
 
         Args:
-            publications: in the order of the commits; each topic's without gaps.
+            publications: in the order of the commits; each topic's without gaps, but for commits that became known to
+                nobody: a database may take one and be away before it has said so.
         """
+        self._check_epoch()
         for publication in publications:
             heard = self._heard.get(publication.topic)
-            if heard is None:
+            if heard is None or publication.position.epoch != self._epoch:
                 continue
+            missed = heard.misses(publication)
             heard.take(publication, self._recent)
-            try:
-                self._on_publication(publication)
-            except Exception:
-                log.exception("publication_failed", topic=publication.topic)
+            call("publication_failed", publication.topic, self._on_publication, publication)
+            if missed:
+                call("gap_failed", publication.topic, self._on_gap, publication.topic)
+
+    def _check_epoch(self) -> None:
+        """If the journal has become another history, everything starts over."""
+        if self._epoch == self._journal.epoch:
+            return
+        self._epoch = self._journal.epoch
+        for topic in list(self._heard):
+            self._heard[topic] = _Heard()
+            call("gap_failed", topic, self._on_gap, topic)
 
     async def subscribe(self, topic: Topic) -> None:
         """As ``ports.Broker`` says."""
@@ -118,6 +141,7 @@ class MemoryBroker:
 
     async def position(self, topic: Topic) -> Position:
         """As ``ports.Broker`` says."""
+        self._check_epoch()
         heard = self._heard.get(topic)
         if heard is not None and heard.head is not None:
             return Position(self._journal.epoch, heard.head)
@@ -130,34 +154,17 @@ class MemoryBroker:
 
     async def history(self, topic: Topic, after: Position, limit: int) -> Sequence[Publication]:
         """As ``ports.Broker`` says."""
-        epoch = self._journal.epoch
+        self._check_epoch()
+        epoch = self._epoch
         if after.epoch != epoch:
             raise HistoryLost(f"{topic} is in epoch {epoch}, not {after.epoch}")
         heard = self._heard.get(topic)
         if heard is not None and heard.head is None and self._journal.newest(topic) == after.offset:
             # Offsets only grow: what has not grown beyond ``after`` by now had not when the topic was subscribed to.
             heard.saw(after.offset)
-        if heard is not None and (recent := heard.after(after.offset, limit)) is not None:
+        if heard is not None and (recent := following(heard.recent, heard.head, after.offset, limit)) is not None:
             return recent
-        recorded = await self._journal.read(topic, after.offset, limit)
-        if not recorded.oldest - 1 <= after.offset <= recorded.head:
-            raise HistoryLost(
-                f"{topic} keeps {recorded.oldest} to {recorded.head}, which does not continue {after.offset}"
-            )
-        return [Publication(topic, Position(epoch, offset), event) for offset, event in recorded.events]
-
-    async def acquire_lease(self, name: str, holder: str, ttl: float) -> bool:
-        """As ``ports.Broker`` says."""
-        now = self._clock.now()
-        return await self._journal.acquire_lease(name, holder, now, now + timedelta(seconds=ttl))
-
-    async def release_lease(self, name: str, holder: str) -> None:
-        """As ``ports.Broker`` says."""
-        await self._journal.release_lease(name, holder)
-
-    async def lease_holder(self, name: str) -> str | None:
-        """As ``ports.Broker`` says."""
-        return await self._journal.lease_holder(name, self._clock.now())
+        return await read_on(self._journal, topic, after, limit)
 
     async def send(self, node: str, command: Command) -> bool:
         """As ``ports.Broker`` says. The handler is called in the event loop's next turn."""
@@ -175,7 +182,7 @@ class MemoryBroker:
     async def close(self) -> None:
         """As ``ports.Broker`` says. Nothing is delivered any more; the store closes the journal."""
         self._heard.clear()
-        self._on_publication = self._on_command = _nobody
+        self._on_publication = self._on_command = self._on_gap = _nobody
         self._node = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -9,24 +10,25 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import typer
-
 import offhook
 from offhook.cli.client import reachable
 
 if TYPE_CHECKING:
-    from offhook.app import ServeInfo
     from offhook.domain.values import JsonObject
+    from offhook.server.info import ServeInfo
 
 
-def print_banner(info: ServeInfo, passwords: Mapping[str, str]) -> None:
-    """Prints the banner.
+def text(info: ServeInfo, passwords: Mapping[str, str], as_json: bool) -> str:
+    """What to say once a server listens.
 
     Args:
         info: what is served, and where.
         passwords: demo users' names → passwords; empty if there are none.
+        as_json: as one JSON document.
     """
-    typer.echo("\n".join(banner(info, passwords)))
+    if as_json:
+        return json.dumps(summary(info, passwords), indent=2, ensure_ascii=False)
+    return "\n".join(banner(info, passwords))
 
 
 def summary(info: ServeInfo, passwords: Mapping[str, str]) -> JsonObject:

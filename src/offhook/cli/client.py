@@ -149,7 +149,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[AdminClient]:
 
 async def _find(data_dir: Path) -> tuple[DataLock, Holder | None]:
     """Takes the lock of the data directory, or finds the server that has it."""
-    from offhook.storage.lock import DataLock
+    from offhook.storage.lock import DataLock, note
 
     try:
         os.makedirs(data_dir, mode=0o700, exist_ok=True)
@@ -162,7 +162,7 @@ async def _find(data_dir: Path) -> tuple[DataLock, Holder | None]:
             if time.monotonic() > deadline:
                 raise Failure("unreachable", _busy(data_dir, holder), ExitCode.UNREACHABLE)
             await asyncio.sleep(0.05)
-        lock.write(json.dumps({"pid": os.getpid(), "urls": [], "node": ""}).encode())
+        lock.write(note(os.getpid(), (), ()))
     except OSError as error:
         message = f"Cannot use the data directory {data_dir}: {error.strerror or error}"
         raise Failure("unreachable", message, ExitCode.UNREACHABLE) from error
@@ -213,7 +213,7 @@ async def _remote(url: str, token: str, *, trust_env: bool) -> AsyncIterator[Adm
 async def _local(settings: Settings) -> AsyncIterator[AdminClient]:
     from starlette.applications import Starlette
 
-    from offhook.app import open_core
+    from offhook.core import open_core
     from offhook.gateways.admin import admin_routes, ensure_token
     from offhook.server.logs import configure_logging
 

@@ -7,6 +7,9 @@ from enum import IntEnum
 
 import typer
 
+CLI_MODULES = frozenset({"click", "prompt_toolkit", "rich", "typer"})
+"""What comes with ``offhook[cli]``; whatever else a command misses comes with ``offhook[server]``."""
+
 
 class ExitCode(IntEnum):
     """What a command's exit code says."""
@@ -60,3 +63,14 @@ EXIT_CODES = {"not_found": ExitCode.NOT_FOUND, "unavailable": ExitCode.UNREACHAB
 def failure_of(code: str, message: str, field: str | None = None) -> Failure:
     """The failure for an error of the admin API."""
     return Failure(code, message, EXIT_CODES.get(code, ExitCode.REFUSED), field)
+
+
+def unexpected(error: Exception) -> Failure:
+    """What to say of an error that no command expects."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    package = (missing or "offhook").partition(".")[0]
+    if package == "offhook":
+        return Failure("internal", f"Something went wrong: {type(error).__name__}: {error}")
+    extra = "cli" if package in CLI_MODULES else "server"
+    text = f'This command needs {package}, which is not installed: pip install "offhook[{extra}]"'
+    return Failure("not_installed", text, ExitCode.USAGE)

@@ -10,18 +10,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from offhook.cli import apps, sessions, users
+from offhook.cli import apps, database, sessions, users
 from offhook.cli.config import CONFIG
-from offhook.cli.failures import ExitCode, Failure
+from offhook.cli.failures import ExitCode, Failure, unexpected
 from offhook.cli.output import AsJson, print_fields, print_json, run
 
 EPILOG = (
     "Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 3 not found, 4 cannot reach the server "
     "or its database."
 )
-
-CLI_MODULES = frozenset({"click", "prompt_toolkit", "rich", "typer"})
-"""What comes with ``offhook[cli]``; whatever else a command misses comes with ``offhook[server]``."""
 
 app = typer.Typer(
     name="offhook",
@@ -35,6 +32,7 @@ app = typer.Typer(
 app.add_typer(apps.app, name="app")
 app.add_typer(users.app, name="user")
 app.add_typer(sessions.app, name="session")
+app.add_typer(database.app, name="db")
 
 
 @app.callback()
@@ -61,7 +59,7 @@ def serve(
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file with the certificate chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file with the certificate's key.")] = None,
     functions: Annotated[str | None, typer.Option(help="Python module with authentication functions.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes; this version serves from one.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes; more than one need PostgreSQL and Redis.")] = 1,
     demo: Annotated[
         bool, typer.Option("--demo", help="Make demo users: alice and bob, at the application's domain.")
     ] = False,
@@ -92,7 +90,7 @@ def serve(
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Checks settings, data, database, server, TLS, TURN, clock and limits, and says what to do.
+    """Checks settings, data, database, broker, server, TLS, TURN, clock and limits, and says what to do.
 
     Exits with 1 if anything fails.
     """
@@ -115,12 +113,33 @@ def turn_secret(as_json: AsJson = False) -> None:
 @app.command()
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer sessions and rounds.")] = False,
+    only: Annotated[
+        Literal["chatkitty", "kandy", "sdk", "cluster"] | None, typer.Option(help="One section instead of all.")
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OFFHOOK_BENCH_DATABASE_URL",
+            help="PostgreSQL server for the section cluster, which makes a database there and drops it; "
+            "postgresql://postgres@127.0.0.1:5432/postgres unless given.",
+        ),
+    ] = None,
+    broker_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="OFFHOOK_BENCH_BROKER_URL",
+            help="Redis server for the section cluster; redis://127.0.0.1:6379/0 unless given.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measures this machine: session starts, fan-out, memory per session."""
+    """Measures this machine: session starts, fan-out, memory per session, and what several processes cost."""
+    from offhook.bench.report import SECTIONS
     from offhook.bench.report import run as measure
+    from offhook.bench.shared import BROKER_URL, DATABASE_URL, Servers
 
-    raise typer.Exit(measure(quick=quick, json=as_json))
+    servers = Servers(database_url or DATABASE_URL, broker_url or BROKER_URL)
+    raise typer.Exit(measure(quick, as_json, servers, [only] if only else SECTIONS))
 
 
 @app.command()
@@ -217,15 +236,4 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("OFFHOOK_LOG_LEVEL") == "debug":
             raise
-        sys.exit(_failure(error).tell("--json" in sys.argv).exit_code)
-
-
-def _failure(error: Exception) -> Failure:
-    """What to say of an error that no command expects."""
-    missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    package = (missing or "offhook").partition(".")[0]
-    if package == "offhook":
-        return Failure("internal", f"Something went wrong: {type(error).__name__}: {error}")
-    extra = "cli" if package in CLI_MODULES else "server"
-    text = f'This command needs {package}, which is not installed: pip install "offhook[{extra}]"'
-    return Failure("not_installed", text, ExitCode.USAGE)
+        sys.exit(unexpected(error).tell("--json" in sys.argv).exit_code)

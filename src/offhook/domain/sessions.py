@@ -219,6 +219,20 @@ def resume(session: Session, at: datetime, node: str, client: Client) -> Session
     )
 
 
+def revive(session: Session, at: datetime, node: str) -> Session:
+    """The session's connection turns out to be there: it was only thought to be lost.
+
+    Raises:
+        Conflict: it is not suspended, or its time to be resumed is over.
+    """
+    _expect(session, SessionState.SUSPENDED)
+    if session.resumable_until is not None and at >= session.resumable_until:
+        raise Conflict("The session can no longer be resumed")
+    return replace(
+        session, state=SessionState.ACTIVE, node=node, suspended_at=None, leave_at=None, resumable_until=None
+    )
+
+
 def overdue(session: Session, at: datetime) -> EndReason | None:
     """Why a session is to end at a time, if nothing else happens before; None if it may go on."""
     if session.expires_at is not None and session.expires_at <= at:

@@ -68,6 +68,8 @@ class Subscription:
             nobody got are told first. 0 if none was.
         im_since: offset in the user's topic from which on messages are told.
         version: counts the changes, so that an older state never overwrites a newer one.
+        watched_since: offset in the application's topic from which on changes of those watched are told, unless the
+            client is known to have seen more; None if nobody was watched yet.
     """
 
     session_id: int
@@ -83,6 +85,7 @@ class Subscription:
     backlog: int = 0
     im_since: int = 0
     version: int = 1
+    watched_since: int | None = None
 
     @property
     def announces(self) -> bool:
@@ -149,8 +152,13 @@ def changed(
     )
 
 
-def watching(subscription: Subscription, names: Sequence[str]) -> Subscription:
+def watching(subscription: Subscription, names: Sequence[str], head: int) -> Subscription:
     """The subscription, watching these users as well, and owed their presence.
+
+    Args:
+        subscription: as it is.
+        names: users as the client spells them.
+        head: offset in the application's topic now.
 
     Raises:
         InvalidInput: those would be too many.
@@ -160,7 +168,8 @@ def watching(subscription: Subscription, names: Sequence[str]) -> Subscription:
         raise InvalidInput(f"More than {MAX_WATCHED} users cannot be watched", "userList")
     if max(Counter(map(user_of, watched)).values(), default=0) > MAX_SPELLINGS:
         raise InvalidInput(f"A user cannot be watched under more than {MAX_SPELLINGS} names", "userList")
-    return replace(owing(subscription, names), watched=watched)
+    since = subscription.watched_since if subscription.watched else head
+    return replace(owing(subscription, names), watched=watched, watched_since=since)
 
 
 def owing(subscription: Subscription, names: Sequence[str], limit: int = MAX_WATCHED) -> Subscription:

@@ -22,6 +22,7 @@ class Gate:
         head_timeout: seconds in which a request's head has to come.
         write_timeout: seconds in which a client may take nothing of what waits for it.
         refused: refused connections that wait for their answer.
+        stopping: whether no more connections are accepted.
     """
 
     timers: TimerWheel
@@ -31,6 +32,7 @@ class Gate:
     head_timeout: float
     write_timeout: float
     refused: int = 0
+    stopping: bool = False
 
     def leave(self, listener: str, address: str | None) -> None:
         """Gives back what a connection had.

@@ -42,6 +42,9 @@ MAX_LINGERED = 32 * 1024 * 1024
 MAX_REFUSED = 256
 """Refused connections that are kept until they can be told why; further ones are dropped."""
 
+FIRST_REQUEST = 1.0
+"""Seconds that a new connection has for its request when the server stops: it may be on its way."""
+
 _IDLE, _HEAD, _BODY = range(3)
 _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 
@@ -74,6 +77,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._upgraded = False
         self._lingering = False
         self._lingers = 0  # times that it may go on
+        self._last = False  # whether the next request is the last one
 
     # connection
 
@@ -105,6 +109,18 @@ class HttpProtocol(HttpToolsProtocol):
             return
         gate.metrics.connections[self._listener] += 1
         gate.metrics.connections_total.add(self._listener)
+        if gate.stopping:
+            self.shutdown()
+
+    def shutdown(self) -> None:
+        """The server stops: answers what is under way, and what a new connection asks at once, and closes."""
+        if self._phase == _IDLE and self._requests == 0 and self._refusal is None:
+            self._last = True
+            self._gate.timers.schedule(self._timer, FIRST_REQUEST)
+        elif self._phase == _HEAD:
+            self._last = True
+        else:
+            super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gives back what the connection had."""
@@ -211,7 +227,7 @@ class HttpProtocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            keep_alive=version != "1.0" and not self._last and parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
         exchange.announced = self._announced

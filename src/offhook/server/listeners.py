@@ -1,15 +1,16 @@
 """The sockets on which the server listens: plain, and with TLS a second one, with the same behind both.
 
+A third one may serve metrics and health alone.
+
 uvicorn parses HTTP and drives the ASGI application; sockets, signals and the end are ours.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING
@@ -20,6 +21,17 @@ from uvicorn.server import ServerState
 from offhook.domain.limits import Rate
 from offhook.errors import InvalidInput
 from offhook.server.admission import Admission
+from offhook.server.binding import (
+    BACKLOG,
+    METRICS,
+    PLAIN,
+    SECURE,
+    Bound,
+    bind,
+    bind_metrics,
+    cannot_listen,
+    close_all,
+)
 from offhook.server.gate import Gate
 from offhook.server.http import HttpProtocol
 from offhook.server.logs import get_logger
@@ -34,7 +46,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-BACKLOG = 4096
 KEEP_ALIVE = 30
 """Seconds for which a connection may be idle between two requests."""
 HANDSHAKE_TIMEOUT = 10.0
@@ -72,6 +83,7 @@ class Listeners:
         metrics: where connections are counted.
         proxies: whom to believe who is behind a connection.
         certificates: for the TLS listener; without, there is none.
+        given: sockets that somebody else bound, to listen on instead of binding any.
     """
 
     def __init__(
@@ -81,10 +93,12 @@ class Listeners:
         metrics: Metrics,
         proxies: TrustedProxies,
         certificates: Certificates | None = None,
+        given: Sequence[Bound] = (),
     ) -> None:
         self._settings = settings
         self._timers = timers
         self._certificates = certificates
+        self._given = given
         self.admission = Admission(
             settings.max_connections,
             settings.max_connections_per_address,
@@ -96,51 +110,49 @@ class Listeners:
         self._clock = Timer(self._every_second)
         self._certificates_due = 0.0
 
-    async def start(self, app: ASGIApp, websocket_factory: Callable[..., asyncio.Protocol] | None) -> list[Endpoint]:
+    async def start(
+        self,
+        app: ASGIApp,
+        websocket_factory: Callable[..., asyncio.Protocol] | None,
+        watch_app: ASGIApp | None = None,
+    ) -> list[Endpoint]:
         """Starts listening.
 
         Args:
             app: the ASGI application; its lifespan is not run.
             websocket_factory: makes the protocol of each WebSocket, called with keywords ``config``,
                 ``server_state`` and ``app_state``; None refuses WebSockets.
+            watch_app: what the listener for metrics and health serves, if there is one; else ``app``.
 
         Returns:
-            Where it listens, with the ports it got where 0 was asked for.
+            Where it listens for clients, with the ports it got where 0 was asked for.
 
         Raises:
             InvalidInput: an address cannot be listened on; then it listens nowhere.
         """
-        settings = self._settings
-        config = Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            interface="asgi3",
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            ws="none",
-        )
-        config.load()
-        config.ws_protocol_class = websocket_factory  # type: ignore[assignment]
-        bound = [("http", sock) for sock in bind(settings.host, settings.port, "port")]
-        try:
-            if self._certificates is not None:
-                bound += [("https", sock) for sock in bind(settings.host, settings.tls_port, "tls_port")]
-        except InvalidInput:
-            _close(bound)
-            raise
+        config = _config(app, websocket_factory)
+        watch = config if watch_app is None else _config(watch_app, None)
+        bound = self._bound()
         self._every_second()
-        for listener, sock in bound:
-            self._servers.append(await self._serve(config, listener, sock))
-        endpoints = [Endpoint(listener, *sock.getsockname()[:2]) for listener, sock in bound]
+        try:
+            for name, sock in bound:
+                self._servers.append(await self._serve(watch if name == METRICS else config, name, sock))
+        except OSError as error:
+            host, port = sock.getsockname()[:2]
+            await self.stop_accepting()
+            close_all(sock for _, sock in bound)
+            raise cannot_listen(host, port, "tls_port" if name == SECURE else "port", error) from error
+        endpoints = [Endpoint(name, *sock.getsockname()[:2]) for name, sock in bound if name != METRICS]
         for endpoint in endpoints:
             logger.info("listening", url=endpoint.url)
         return endpoints
 
     async def stop_accepting(self) -> None:
-        """Closes the listening sockets; connections live on. Idle HTTP connections are closed. Idempotent."""
+        """Closes the listening sockets; connections live on. Idempotent.
+
+        Idle HTTP connections are closed; those that were asked nothing yet have a moment for their first request.
+        """
+        self._gate.stopping = True
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -165,17 +177,35 @@ class Listeners:
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
         self._timers.release(self._clock)
 
-    async def _serve(self, config: Config, listener: str, sock: socket.socket) -> asyncio.Server:
+    def _bound(self) -> Sequence[Bound]:
+        """The sockets given, or new ones as the settings say. Raises InvalidInput."""
+        if self._given:
+            return self._given
+        settings = self._settings
+        bound = [(PLAIN, sock) for sock in bind(settings.host, settings.port, "port")]
+        try:
+            if self._certificates is not None:
+                bound += [(SECURE, sock) for sock in bind(settings.host, settings.tls_port, "tls_port")]
+            bound += bind_metrics(settings, 0)
+        except InvalidInput:
+            close_all(sock for _, sock in bound)
+            raise
+        return bound
+
+    async def _serve(self, config: Config, name: str, sock: socket.socket) -> asyncio.Server:
+        certificates = self._certificates if name == SECURE else None
+        listener = PLAIN if certificates is None else SECURE
+
         def make() -> HttpProtocol:
             return HttpProtocol(self._gate, listener, config, self._state)
 
         loop = asyncio.get_running_loop()
-        if listener == "https" and self._certificates is not None:
+        if certificates is not None:
             return await loop.create_server(
                 make,
                 sock=sock,
                 backlog=BACKLOG,
-                ssl=self._certificates.context,
+                ssl=certificates.context,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
             )
         return await loop.create_server(make, sock=sock, backlog=BACKLOG)
@@ -189,46 +219,18 @@ class Listeners:
         self._timers.schedule(self._clock, 1.0)
 
 
-def bind(host: str, port: int, field: str) -> list[socket.socket]:
-    """Binds sockets to every address of a host, and listens.
-
-    Args:
-        host: an address or name; empty for every address.
-        port: the port; with 0 all sockets share one free port.
-        field: the setting that names the port, for the error.
-
-    Raises:
-        InvalidInput: the host is unknown, or the port is taken or not allowed.
-    """
-    try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise InvalidInput(f"Cannot listen on {host!r}: {error.strerror}", "host") from error
-    sockets: list[socket.socket] = []
-    alone = len({info[0] for info in found}) == 1
-    try:
-        for family, kind, number, _, address in dict.fromkeys(found):
-            sock = socket.socket(family, kind, number)
-            sockets.append(sock)
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                # "::" alone means every address, IPv4 too; beside an IPv4 socket it has to keep to its own.
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if alone and host == "::" else 1)
-            chosen = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
-            sock.bind((address[0], chosen, *address[2:]))
-            sock.listen(BACKLOG)
-    except OSError as error:
-        _close([("", sock) for sock in sockets])
-        why = {
-            errno.EADDRINUSE: "the address is in use by another program",
-            errno.EACCES: "ports below 1024 need special rights",
-            errno.EADDRNOTAVAIL: "this machine has no such address",
-        }.get(error.errno or 0, error.strerror)
-        raise InvalidInput(f"Cannot listen on {host or '*'} port {port}: {why}", field) from error
-    return sockets
-
-
-def _close(sockets: list[tuple[str, socket.socket]]) -> None:
-    for _, sock in sockets:
-        sock.close()
+def _config(app: ASGIApp, websocket_factory: Callable[..., asyncio.Protocol] | None) -> Config:
+    config = Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        ws="none",
+    )
+    config.load()
+    config.ws_protocol_class = websocket_factory  # type: ignore[assignment]
+    return config

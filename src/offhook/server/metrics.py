@@ -7,7 +7,7 @@ them. Labels come from closed sets of ours, never from clients; where a set is o
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -135,15 +135,20 @@ class Metrics(Collector):
         deliveries: events put before one client each.
         dropped: events not put before a client, which is told to start over.
         slow_consumers: connections cut because their client did not read.
-        sessions_active: sessions with a connection.
-        sessions_suspended: sessions that wait for one.
+        sessions_active: sessions with a connection here.
+        sessions_waiting: sessions of the whole system that wait for one. Every process says the same of it.
         password_queue: passwords that wait to be checked.
+        broker_connected: whether events and commands of other nodes come without delay.
+        broker_events: what the broker has counted, by name.
         loop_lag: seconds by which the event loop was late of late.
         loop_lag_max: the worst since the start.
+        worker: this process's place among the workers of a supervisor, which becomes a label of everything; else None.
     """
 
     __slots__ = (
         "_registry",
+        "broker_connected",
+        "broker_events",
         "closes",
         "commit_size",
         "commit_time",
@@ -168,8 +173,9 @@ class Metrics(Collector):
         "session_ends",
         "session_starts",
         "sessions_active",
-        "sessions_suspended",
+        "sessions_waiting",
         "slow_consumers",
+        "worker",
     )
 
     def __init__(self) -> None:
@@ -179,10 +185,13 @@ class Metrics(Collector):
         self.dropped = 0
         self.slow_consumers = 0
         self.sessions_active = 0
-        self.sessions_suspended = 0
+        self.sessions_waiting = 0
         self.password_queue = 0
+        self.broker_connected = True
+        self.broker_events: Mapping[str, int] = {}
         self.loop_lag = 0.0
         self.loop_lag_max = 0.0
+        self.worker: int | None = None
         self.connections = {"http": 0, "https": 0}
         """Open sockets by listener."""
         self.connections_total = Counts("connections", "Sockets accepted.", ["listener"], [("http",), ("https",)])
@@ -239,15 +248,25 @@ class Metrics(Collector):
             "Connections cut as their client did not read.",
             value=self.slow_consumers,
         )
-        sessions = GaugeMetricFamily("offhook_sessions", "Sessions that have not ended.", labels=["state"])
-        sessions.add_metric(["active"], self.sessions_active)
-        sessions.add_metric(["suspended"], self.sessions_suspended)
-        yield sessions
+        yield GaugeMetricFamily("offhook_sessions", "Sessions with a connection here.", value=self.sessions_active)
+        # By itself, as nobody should add it up over processes.
+        yield GaugeMetricFamily(
+            "offhook_sessions_waiting",
+            "Sessions of the whole system that wait for a connection, the same in every process.",
+            value=self.sessions_waiting,
+        )
         open_now = GaugeMetricFamily("offhook_connections_open", "Open sockets.", labels=["listener"])
         for listener, count in self.connections.items():
             open_now.add_metric([listener], count)
         yield open_now
         yield GaugeMetricFamily("offhook_password_queue", "Passwords that wait.", value=self.password_queue)
+        yield GaugeMetricFamily(
+            "offhook_broker_connected", "Whether other nodes' events come without delay.", value=self.broker_connected
+        )
+        broker = CounterMetricFamily("offhook_broker_events", "What befell the broker.", labels=["kind"])
+        for kind, number in self.broker_events.items():
+            broker.add_metric([kind], number)
+        yield broker
         yield GaugeMetricFamily("offhook_loop_lag_seconds", "Lateness of the event loop.", value=self.loop_lag)
         yield GaugeMetricFamily(
             "offhook_loop_lag_max_seconds", "The worst lateness since the start.", value=self.loop_lag_max
@@ -273,4 +292,22 @@ class Metrics(Collector):
 
     def render(self) -> tuple[bytes, str]:
         """The metrics in Prometheus' text format, and its content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+        registry = self._registry if self.worker is None else _Labelled(self._registry, {"worker": str(self.worker)})
+        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+
+class _Labelled(Collector):
+    """Everything that a registry has, with further labels.
+
+    Whoever asks several workers by the port that they share gets the one's numbers now and the other's then: without
+    a label they would look like one counter that jumps.
+    """
+
+    def __init__(self, registry: CollectorRegistry, labels: dict[str, str]) -> None:
+        self._registry = registry
+        self._labels = labels
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample._replace(labels={**self._labels, **sample.labels}) for sample in metric.samples]
+            yield metric

@@ -22,6 +22,8 @@ from offhook.ports import EVERY_NODE, ApplicationChanged, Broker, Clock, Session
 from offhook.services.sessions import SessionService
 
 MAX_CACHED = 10_000
+CLEARED = 500
+"""Conversations, sessions or users that are deleted of an application in one transaction."""
 DEFAULT = "default"
 """Name of the application of users whose names tell none."""
 
@@ -200,8 +202,15 @@ class ApplicationService:
         return application, secret
 
     async def delete(self, name: str) -> None:
-        """Ends an application's sessions and deletes it with all it has. Raises NotFound."""
+        """Ends an application's sessions and deletes it with all it has.
+
+        Raises:
+            NotFound: there is none of this name.
+            Unavailable: the store does not take it; then it is closed, and can be deleted again.
+        """
         application = await self.change(name, ApplicationChanges(enabled=False))
+        while await self._store.transact(lambda tx: tx.applications.clear(application.id, CLEARED)):
+            pass
         await self._store.transact(lambda tx: tx.applications.delete(application.id))
         await self._broker.send(EVERY_NODE, ApplicationChanged(application.id, closed=True))
 
@@ -211,6 +220,12 @@ class ApplicationService:
         for key in [key for key, application in self._by_key.items() if application.id == application_id]:
             del self._by_key[key]
         # Which application is meant where a name tells none may depend on any of them.
+        self._by_domain.clear()
+
+    def forget_all(self) -> None:
+        """Drops what is remembered of any application."""
+        self._forgotten += 1
+        self._by_key.clear()
         self._by_domain.clear()
 
     @staticmethod

@@ -28,7 +28,15 @@ from offhook.domain.events import (
 )
 from offhook.domain.sessions import Session
 from offhook.domain.subscriptions import Subscription
-from offhook.ports import BlocksChanged, Broker, HistoryLost, Publication, SubscriptionChanged
+from offhook.ports import (
+    BlocksChanged,
+    Broker,
+    EndSession,
+    FenceSession,
+    HistoryLost,
+    Publication,
+    SubscriptionChanged,
+)
 
 HISTORY_PAGE = 50
 """Missed events that are delivered before a look at whether the client keeps up."""
@@ -36,6 +44,12 @@ MAX_REPLAY = 2_000
 """Events of everybody that are looked through for those that a session watches; who missed more starts over there."""
 MAX_HELD = 10_000
 """Publications set aside for one held session; what comes after them is taken from the topics' histories."""
+
+MAX_EARLY = 1_000
+"""Words about sessions that are not here which are remembered, in case such a session is on its way here."""
+
+Word = EndSession | FenceSession | SubscriptionChanged
+"""What other nodes say about one session."""
 
 NOBODY: frozenset[int] = frozenset()
 NO_ONE: frozenset[str] = frozenset()
@@ -60,6 +74,9 @@ class Outlet(Protocol):
 
     def changed(self) -> None:
         """The session's subscription has changed."""
+
+    def gap(self) -> None:
+        """Some of what the session was to hear is gone (see ``LiveSession.lost``): sees to it that it starts over."""
 
     def saved(self, proof: int) -> None:
         """What the session's client had seen is stored: up to what ``LiveSession.proof`` was then."""
@@ -248,6 +265,13 @@ class Hub:
         self._sessions: dict[int, LiveSession] = {}
         self._topics: dict[Topic, _Members] = {}
         self._blocks: dict[int, frozenset[int]] = {}
+        self._early: dict[tuple[int, type[Word]], Word] = {}
+        self._newer: set[int] | None = None
+        """Users whose blocks became known while all blocks were being read; None if they are not."""
+
+    def expect_blocks(self) -> None:
+        """All blocks are being read for ``load_blocks``: what is heard meanwhile is newer."""
+        self._newer = set()
 
     def load_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Learns all blocks there are, as (blocker id, blocked id)."""
@@ -255,22 +279,33 @@ class Hub:
         for one, other in pairs:
             blocks.setdefault(one, set()).add(other)
             blocks.setdefault(other, set()).add(one)
+        before, newer = self._blocks, self._newer or ()
+        self._newer = None
         self._blocks = {user_id: frozenset(others) for user_id, others in blocks.items()}
+        for user_id in newer:
+            self._know_blocks(user_id, before.get(user_id, NOBODY))
+        for live in self._sessions.values():
+            live.blocked = self._blocks.get(live.user_id, NOBODY)
 
     def blocks_changed(self, command: BlocksChanged) -> None:
         """Learns the blocks of some users anew."""
         for user_id, others in command.blocks:
-            if others:
-                self._blocks[user_id] = others
-            else:
-                self._blocks.pop(user_id, None)
+            self._know_blocks(user_id, others)
+            if self._newer is not None:
+                self._newer.add(user_id)
             members = self._topics.get(user_topic(user_id))
             for live in () if members is None else members.whole:
                 live.blocked = others
 
+    def _know_blocks(self, user_id: int, others: frozenset[int]) -> None:
+        if others:
+            self._blocks[user_id] = others
+        else:
+            self._blocks.pop(user_id, None)
+
     def subscription_changed(self, command: SubscriptionChanged) -> None:
         """Learns a subscription anew, unless what is known of it is newer."""
-        live = self._sessions.get(command.subscription.session_id)
+        live = self.addressee(command)
         if live is None or live.subscription is None or live.subscription.version >= command.subscription.version:
             return
         live.subscription = command.subscription
@@ -286,6 +321,25 @@ class Hub:
         """The session with this id, if its connection is here."""
         return self._sessions.get(session_id)
 
+    def addressee(self, word: Word) -> LiveSession | None:
+        """The session about which another node says something.
+
+        If it is not here, it may be on its way: it is stored as being here a moment before it joins. So what is said
+        until then is remembered.
+        """
+        session_id = word.subscription.session_id if isinstance(word, SubscriptionChanged) else word.session_id
+        live = self._sessions.get(session_id)
+        if live is None:
+            self._early[session_id, type(word)] = word
+            if len(self._early) > MAX_EARLY:
+                del self._early[next(iter(self._early))]
+        return live
+
+    def early(self, session_id: int) -> Sequence[Word]:
+        """What was said about a session that has joined now, before it had; each is told once."""
+        found = (self._early.pop((session_id, kind), None) for kind in (SubscriptionChanged, FenceSession, EndSession))
+        return [word for word in found if word is not None]
+
     async def join(self, live: LiveSession) -> None:
         """Adds a session, held: from now on nothing of its topics passes it by."""
         live.hold()
@@ -296,11 +350,16 @@ class Hub:
         if live.watched is None:
             await self._hear(everybody, lambda members: members.whole.__setitem__(live, None))
 
-    async def watch(self, live: LiveSession, names: frozenset[str]) -> None:
-        """Makes these the users about whom a session hears: from now on, or, if it heard of some before, from there.
+    async def watch(self, live: LiveSession, names: frozenset[str], since: int | None = None) -> None:
+        """Makes these the users about whom a session hears: from ``since`` on, or from where it has heard of some.
 
         If that lies too far back, the topic is added to what the session has ``lost``, and it hears from now on. What
         it has acknowledged stays as it is then, until its client was told all anew.
+
+        Args:
+            live: the session.
+            names: all of whom it is to hear.
+            since: offset in the application's topic; None is now.
         """
         before = live.watched or NO_ONE
         topic = application_topic(live.record.application_id)
@@ -318,7 +377,7 @@ class Hub:
                 live.places.pop(topic, None)
             return
         head = await self._broker.position(topic)
-        live.acked.setdefault(topic, head.offset)
+        live.acked[topic] = max(live.acked.get(topic, head.offset if since is None else since), since or 0)
         if live.places is None:
             live.places = {heard: await self._seen(live, heard) for heard in live.topics}
         place = live.places.setdefault(topic, await self._seen(live, topic))
@@ -399,8 +458,11 @@ class Hub:
                     page = await self._broker.history(topic, place, max(1, HISTORY_PAGE // live.share))
                 except HistoryLost:
                     log.warning("history_lost", session=live.id, topic=topic)
-                    live.recovered = False
                     live.lost |= {topic}
+                    if live.recovered:
+                        # The client was told that it would get all of it.
+                        live.recovered = False
+                        live.outlet.gap()
                     places[topic] = await self._broker.position(topic)
                     behind = True
                     continue
@@ -440,6 +502,36 @@ class Hub:
                 live.outlet.deliver(publication)
             else:
                 live.deliver(publication)
+
+    def gap(self, topic: Topic) -> None:
+        """Events of a topic are gone before anyone here heard them: whoever hears the topic starts over with it."""
+        members = self._topics.get(topic)
+        if members is None:
+            return
+        # In another epoch, the offsets up to there are yet to be given out.
+        members.handed = 0
+        hearing = dict.fromkeys([*members.whole, *(live for some in members.watching.values() for live in some)])
+        log.warning("topic_gap", topic=topic, sessions=len(hearing))
+        for live in hearing:
+            live.lost |= {topic}
+            live.outlet.gap()
+
+    def late(self, publication: Publication, newer: Sequence[Publication] = ()) -> None:
+        """Hands an event to the session that caused it, which was handed it before, but not as its own.
+
+        Its client waits for the answer to its request. To apply the event twice does it no harm, if the events after it
+        follow again, so that the last one is what stays.
+
+        Args:
+            publication: with its origin.
+            newer: what was handed out of its topic since.
+        """
+        origin = publication.origin
+        live = None if origin is None else self._sessions.get(origin.session_id)
+        if live is not None and publication.topic in live.topics and not live.held:
+            live.outlet.deliver(publication)
+            for each in newer:
+                live.deliver(each)
 
     async def _seen(self, live: LiveSession, topic: Topic) -> Position:
         seen = live.acked.get(topic)

@@ -27,10 +27,11 @@ from offhook.ports import (
     SessionFilter,
     StartAttempt,
     Store,
+    SubscriptionChanged,
     Transaction,
 )
 from offhook.services.authentication import Authenticator
-from offhook.services.hub import Hub, LiveSession, Outlet
+from offhook.services.hub import Hub, LiveSession, Outlet, Word
 from offhook.services.presence import arrive, leave
 from offhook.services.signing import SessionToken, Signer
 from offhook.services.starting import NOBODY_ID, Begun, Starter, anonymous, ended_with_story
@@ -151,7 +152,9 @@ class SessionService:
         """Makes a session that is stored as active a live one, or sees to it that it does not stay active."""
         try:
             await self._hub.join(live)
-            if live.application.id in self._closed:
+            for word in self._hub.early(live.id):
+                await self.told(word)
+            if live.application.id in self._closed and await self._is_closed(live.application.id):
                 await self.end_live(live, EndReason.APPLICATION_CLOSED)
                 raise AccessDenied("The application is disabled")
         except BaseException:
@@ -164,6 +167,24 @@ class SessionService:
             self._closed.add(application_id)
         else:
             self._closed.discard(application_id)
+
+    async def _is_closed(self, application_id: int) -> bool:
+        """Whether an application that is said to be closed is so: the older of two words may be heard last."""
+        application = await self._store.query(lambda tx: tx.applications.get(application_id))
+        closed = application is None or not application.enabled
+        self.application_closed(application_id, closed)
+        return closed
+
+    async def end_closed(self) -> None:
+        """Ends the sessions here of closed applications: those that began just before this node heard of that."""
+        said = {live.application.id for live in self._hub if live.application.id in self._closed}
+        closed = {application_id for application_id in said if await self._is_closed(application_id)}
+        for live in list(self._hub) if closed else ():
+            if live.application.id in closed:
+                try:
+                    await self.end(live.id, EndReason.APPLICATION_CLOSED)
+                except (Conflict, NotFound):
+                    log.debug("ended_already", session=live.id)
 
     async def attach(
         self,
@@ -245,22 +266,27 @@ class SessionService:
     async def _take_over(self, application: Application, found: _Resumed, outlet: Outlet) -> LiveSession:
         session, old_node = found.session, found.old_node
         live = LiveSession(session, application, found.user, found.user_as_of, outlet, found.subscription)
+        if old_node != self.node:
+            await self._broker.send(old_node, FenceSession(session.id, session.generation))
+        # Only now: a newer connection may have overtaken this one while the other node was told.
         here = self._hub.get(session.id)
         if here is not None and here.record.generation > session.generation:
             raise Unavailable("The session was resumed by a newer connection meanwhile")
         unsaved = self.unsaved.pop(session.id, None)
         known = here or (None if unsaved is None else unsaved[0])
+        if old_node != self.node:
+            # What is known here is older than the connection elsewhere, whose client's positions are stored.
+            known = None
         if known is not None:
             live.acked = dict(known.acked)
             live.taken = known.taken
         if here is not None:
             await self._fence(here)
-        elif old_node != self.node:
-            await self._broker.send(old_node, FenceSession(session.id, session.generation))
         await self._join(live)
         try:
             if known is not None:
-                await self._store.transact(lambda tx: tx.sessions.save_positions([(session.id, dict(live.acked))]))
+                seen = (session.id, session.generation, dict(live.acked))
+                await self._store.transact(lambda tx: tx.sessions.save_positions([seen]))
             live.recovered = found.same_epoch and await self._hub.recoverable(live)
         except BaseException:
             await self.suspend(live, CloseReason.INTERNAL, "it could not be resumed")
@@ -387,17 +413,22 @@ class SessionService:
         """Ends every live session of a filter. Returns how many."""
         total = 0
         while True:
-            ended = await self._store.transact(lambda tx: self._end_some(tx, where, reason, text))
+            found, ended = await self._store.transact(lambda tx: self._end_some(tx, where, reason, text))
             for session in ended:
                 self._observer.session_ended(reason)
                 await self._broker.send(session.node, EndSession(session.id, reason, text))
             total += len(ended)
-            if len(ended) < BATCH:
+            if found < BATCH:
                 return total
 
-    def _end_some(self, tx: Transaction, where: SessionFilter, reason: EndReason, text: str) -> Sequence[Session]:
+    def _end_some(
+        self, tx: Transaction, where: SessionFilter, reason: EndReason, text: str
+    ) -> tuple[int, Sequence[Session]]:
         page = tx.sessions.list(replace(where, live=True), PageRequest(size=BATCH))
-        return [self._end(tx, session, reason, text) for session in page.items]
+        # As each is by then: a list holds nothing, and others change sessions at the same time.
+        current = (tx.sessions.get(session.id) for session in page.items)
+        ended = [self._end(tx, session, reason, text) for session in current if session is not None and session.live]
+        return len(page.items), ended
 
     def _end(self, tx: Transaction, session: Session, reason: EndReason, text: str) -> Session:
         now = self._clock.now()
@@ -418,16 +449,26 @@ class SessionService:
 
     # --- commands from other nodes and from operators ---------------------------------------------------------------
 
+    async def told(self, word: Word) -> None:
+        """Another node said something about a session whose connection may be here."""
+        match word:
+            case SubscriptionChanged():
+                self._hub.subscription_changed(word)
+            case EndSession():
+                await self.ended_elsewhere(word)
+            case FenceSession():
+                await self.fenced_elsewhere(word)
+
     async def ended_elsewhere(self, command: EndSession) -> None:
         """A session whose connection may be here has ended in the store."""
-        live = self._hub.get(command.session_id)
+        live = self._hub.addressee(command)
         if live is not None:
             await self._hub.leave(live)
             live.outlet.ended(command.reason, command.text)
 
     async def fenced_elsewhere(self, command: FenceSession) -> None:
         """A newer connection, elsewhere, took over a session whose connection may be here."""
-        live = self._hub.get(command.session_id)
+        live = self._hub.addressee(command)
         if live is not None and live.record.generation < command.generation:
             await self._fence(live)
 

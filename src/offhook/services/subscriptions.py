@@ -11,7 +11,7 @@ from offhook.codes import EndReason
 from offhook.domain import sessions as rules
 from offhook.domain import subscriptions as terms
 from offhook.domain.accounts import Application, User
-from offhook.domain.events import Topic, user_topic
+from offhook.domain.events import Topic, application_topic, user_topic
 from offhook.domain.presence import Presence, presence_of
 from offhook.domain.sessions import Client, Session, SessionState
 from offhook.domain.subscriptions import (
@@ -185,7 +185,9 @@ class SubscriptionService:
         lease = Lease(lifetime + terms.RENEWAL_GRACE, False, False)
 
         def work(tx: Transaction) -> tuple[Subscription, Begun]:
-            user = tx.users.by_name(application.id, callee)
+            # Such callers belong to no user who could be held: it is the application that is, so that the counts hold.
+            known = tx.applications.by_name(application.name)
+            user = None if known is None else tx.users.by_name(application.id, callee)
             if user is None or not user.enabled:
                 raise NotFound(NOBODY)
             if tx.subscriptions.anonymous(application.id, client.address) >= MAX_ANONYMOUS_AT:
@@ -214,7 +216,7 @@ class SubscriptionService:
             InvalidInput: none of the services is offered.
             NotFound: the user has no such subscription (any more).
         """
-        return await self._renew(lambda tx: _find(tx, user, key), wanted, SERVICES)
+        return await self._renew(lambda tx: _find(tx, _hold(tx, user), key), wanted, SERVICES)
 
     async def renew_anonymous(self, application: Application, session_id: int, wanted: Wanted) -> Opened:
         """Lets the subscription of a caller without an account go on.
@@ -312,7 +314,8 @@ class SubscriptionService:
         """
 
         def work(tx: Transaction) -> list[tuple[Session, Subscription]]:
-            found = _subscribed(tx, identity, device, PRESENCE)
+            found = _subscribed(tx, replace(identity, user=_hold(tx, identity.user)), device, PRESENCE)
+            head = tx.head(application_topic(identity.user.application_id)).offset
             changed: list[tuple[Session, Subscription]] = []
             for outline in found:
                 subscription = tx.subscriptions.get(outline.session_id)
@@ -323,7 +326,7 @@ class SubscriptionService:
                     case Watching.GET:
                         subscription = terms.owing(subscription, names)
                     case Watching.WATCH:
-                        subscription = terms.watching(subscription, names)
+                        subscription = terms.watching(subscription, names, head)
                     case Watching.STOP:
                         subscription = terms.unwatching(subscription, names)
                 tx.subscriptions.save(subscription)
@@ -348,11 +351,12 @@ class SubscriptionService:
 
         return await self._store.query(work)
 
-    async def shown(self, session_id: int, got: Collection[Owed], seen: Mapping[Topic, int]) -> None:
+    async def shown(self, session_id: int, generation: int, got: Collection[Owed], seen: Mapping[Topic, int]) -> None:
         """A client is known to have got the presence that it asked for.
 
         Args:
             session_id: whose.
+            generation: of its connection.
             got: what it got.
             seen: topic → offset of what it has seen: what changes from there on is to be told, whatever happens.
         """
@@ -361,7 +365,7 @@ class SubscriptionService:
             subscription = tx.subscriptions.get(session_id)
             if subscription is not None:
                 tx.subscriptions.save(terms.shown(subscription, got))
-                tx.sessions.save_positions([(session_id, seen)])
+                tx.sessions.save_positions([(session_id, generation, seen)])
 
         await self._store.transact(work)
 
@@ -399,6 +403,11 @@ class SubscriptionService:
         for session, subscription in changed:
             if session.state is SessionState.ACTIVE:
                 await self._broker.send(session.node, SubscriptionChanged(subscription))
+
+
+def _hold(tx: Transaction, user: User) -> User:
+    """The user, to whose subscriptions nothing else happens from now on until the commit."""
+    return tx.users.get(user.application_id, user.id) or user
 
 
 def _find(tx: Transaction, user: User, key: int | str) -> Subscription | None:

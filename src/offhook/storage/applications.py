@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import bindparam, case, delete, insert, select, update
+from sqlalchemy import Select, Table, bindparam, case, delete, insert, select, update
 
 from offhook.domain.accounts import Application
 from offhook.domain.events import application_topic, user_topic
 from offhook.errors import Conflict, NotFound
 from offhook.storage.journal import Topics
-from offhook.storage.statements import Row, Rows, Statement, UniqueViolation
-from offhook.storage.tables import applications, users
+from offhook.storage.statements import Hold, Row, Rows, Statement, UniqueViolation
+from offhook.storage.tables import applications, conversations, sessions, users
 
 _FIELDS = (
     "name",
@@ -38,19 +39,33 @@ _UNIQUE = {
 }
 """Unique column → the field that it is made of, and what to call that."""
 
-_ADD = Statement(insert(applications).values(_VALUES | {"domain_key": _domain_key}).returning(applications.c.id))
+_ADD = Statement(
+    insert(applications).values(_VALUES | {"domain_key": _domain_key}).returning(applications.c.id), may_violate=True
+)
 _GET = Statement(select(*_COLUMNS).where(applications.c.id == bindparam("id")))
-_BY_NAME = Statement(select(*_COLUMNS).where(applications.c.name == bindparam("name")))
+# Who changes an application looks for it by name; by its id it is looked up all the time.
+_BY_NAME = Statement(select(*_COLUMNS).where(applications.c.name == bindparam("name")), hold=Hold.ROWS)
 _BY_API_KEY = Statement(select(*_COLUMNS).where(applications.c.api_key == bindparam("api_key")))
 _BY_DOMAIN = Statement(select(*_COLUMNS).where(applications.c.domain_key == bindparam("domain_key")))
 _LIST = Statement(select(*_COLUMNS).order_by(applications.c.name))
 # A domain that stays keeps its key, so that an application that has none can be saved as it is.
 _kept_key = case((applications.c.domain == _VALUES["domain"], applications.c.domain_key), else_=_domain_key)
 _SAVE = Statement(
-    update(applications).where(applications.c.id == bindparam("key")).values(_VALUES | {"domain_key": _kept_key})
+    update(applications).where(applications.c.id == bindparam("key")).values(_VALUES | {"domain_key": _kept_key}),
+    may_violate=True,
 )
 _DELETE = Statement(delete(applications).where(applications.c.id == bindparam("id")))
 _USER_IDS = Statement(select(users.c.id).where(users.c.application_id == bindparam("id")))
+
+
+def _some(table: Table) -> Select[Any]:
+    """Ids of some rows of an application's, whichever are found first."""
+    return select(table.c.id).where(table.c.application_id == bindparam("id")).limit(bindparam("limit"))
+
+
+_CLEAR_CONVERSATIONS = Statement(delete(conversations).where(conversations.c.id.in_(_some(conversations))))
+_CLEAR_SESSIONS = Statement(delete(sessions).where(sessions.c.id.in_(_some(sessions))))
+_CLEAR_USERS = Statement(delete(users).where(users.c.id.in_(_some(users))).returning(users.c.id))
 
 
 class SQLApplications:
@@ -97,6 +112,14 @@ class SQLApplications:
             raise _taken(application, violation) from violation
         if not found:
             raise NotFound("The application does not exist")
+
+    def clear(self, application_id: int, limit: int) -> bool:
+        for some in (_CLEAR_CONVERSATIONS, _CLEAR_SESSIONS):
+            if self._rows.run(some, id=application_id, limit=limit) == limit:
+                return True
+        gone = [user_topic(row[0]) for row in self._rows.all(_CLEAR_USERS, id=application_id, limit=limit)]
+        self._topics.drop(gone)
+        return len(gone) == limit
 
     def delete(self, application_id: int) -> None:
         gone = [user_topic(row[0]) for row in self._rows.all(_USER_IDS, id=application_id)]

@@ -1,4 +1,4 @@
-"""Files in a folder."""
+"""Files in a folder, and how they may be called wherever they are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -29,9 +30,9 @@ class DiskBlobs:
 
     async def put(self, name: str, data: bytes) -> None:
         """See ``ports.Blobs``."""
-        path = self._path(name)
+        path = path_of(self._folder, name)
         try:
-            await asyncio.to_thread(_write, path, data)
+            await asyncio.to_thread(write, path, data)
         except OSError as error:
             log.exception("blob_not_stored")
             raise Unavailable("The file cannot be stored now") from error
@@ -39,7 +40,7 @@ class DiskBlobs:
     async def get(self, name: str) -> bytes | None:
         """See ``ports.Blobs``."""
         try:
-            path = self._path(name)
+            path = path_of(self._folder, name)
         except InvalidInput:
             return None
         try:
@@ -49,15 +50,41 @@ class DiskBlobs:
 
     async def delete(self, name: str) -> None:
         """See ``ports.Blobs``."""
-        await asyncio.to_thread(self._path(name).unlink, missing_ok=True)
-
-    def _path(self, name: str) -> Path:
-        if not _NAME.match(name):
-            raise InvalidInput("The file's name is not one of ours", "name")
-        return self._folder / name[:2] / name
+        await asyncio.to_thread(path_of(self._folder, name).unlink, missing_ok=True)
 
 
-def _write(path: Path, data: bytes) -> None:
+def check_name(name: str) -> None:
+    """Raises InvalidInput unless this is how files of ours are called."""
+    if not _NAME.match(name):
+        raise InvalidInput("The file's name is not one of ours", "name")
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """Where the file of this name lies in a folder. Raises InvalidInput as ``check_name`` does."""
+    check_name(name)
+    return folder / name[:2] / name
+
+
+def names_in(folder: Path) -> Iterator[str]:
+    """The names of all files in a folder, in order. What else may lie there is passed over."""
+    for place in sorted(folder.glob("??")):
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            if _NAME.match(path.name) and path.name[:2] == place.name and path.is_file():
+                yield path.name
+
+
+def is_stored(folder: Path, name: str) -> bool:
+    """Whether there is a file of this name in a folder."""
+    return _NAME.match(name) is not None and path_of(folder, name).is_file()
+
+
+def write(path: Path, data: bytes) -> None:
+    """Stores a file durably, unless it is there already.
+
+    Args:
+        path: from ``path_of``; the folder is made if need be, but not those that it is in.
+        data: what the file is to hold.
+    """
     if path.exists():
         return
     path.parent.parent.mkdir(exist_ok=True, mode=0o700)

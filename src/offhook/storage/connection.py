@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,11 @@ CHECKPOINT_PAGES = 2000
 """Pages of 4 KB in the write-ahead log that start a checkpoint."""
 MAX_IDLE_LOG = 64 * 1024 * 1024
 """Bytes to which the write-ahead log is cut after a checkpoint, should a long reader have made it grow."""
+
+
+def make_private(path: Path) -> None:
+    """Sees to it that a database that is yet to be made is its owner's alone, and so what SQLite puts beside it."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def connect_writer(path: Path, durability: Durability) -> sqlite3.Connection:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 from offhook.storage.connection import Durability
@@ -16,6 +17,8 @@ from offhook.storage.connection import Durability
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _EPOCH = "epoch"
 _AT_RISK = "at_risk_in_boot"
+_HISTORY = "history"
+"""What PostgreSQL's databases have in its stead."""
 
 
 def open_epoch(connection: sqlite3.Connection, durability: Durability) -> str:
@@ -47,6 +50,24 @@ def closed_cleanly(connection: sqlite3.Connection) -> None:
         connection: a connection that commits durably, and with that all that was committed before.
     """
     connection.execute("DELETE FROM meta WHERE key = ?", (_AT_RISK,))
+
+
+def facts_of_copy(facts: Mapping[str, str], server: str | None = None) -> dict[str, str]:
+    """The facts of a database, as they are true of a copy of it.
+
+    The epoch is the same, for the history is, unless the last of that may be lost: by a machine that died, or because
+    the database was restored where it is. What is said of the machine or the server on which a history is kept is not
+    for another.
+
+    Args:
+        facts: everything in ``meta``.
+        server: where the database is, if on PostgreSQL: which server, and on which timeline.
+    """
+    kept = {key: value for key, value in facts.items() if key not in (_AT_RISK, _HISTORY)}
+    restored = server is not None and facts.get(_HISTORY) != server
+    if restored or facts.get(_AT_RISK, boot := _boot()) != boot:
+        kept[_EPOCH] = secrets.token_hex(8)
+    return kept
 
 
 def _store(connection: sqlite3.Connection, key: str, value: str) -> None:

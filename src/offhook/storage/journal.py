@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from sqlalchemy import String, bindparam, delete, insert, select, update
+from sqlalchemy import String, bindparam, delete, func, insert, select, update
 
 from offhook.domain.events import Event, Origin, Position, Topic
 from offhook.errors import InvalidInput
@@ -48,10 +48,14 @@ _SHORTEN = Statement(
         )
     )
 )
+_oldest = select(journal.c.id, journal.c.created_at).order_by(journal.c.id).limit(PRUNE_LIMIT).subquery()
+# All up to the last one that is too old, so that a clock that was set back leaves no hole in a history.
 _FORGET = Statement(
     delete(journal).where(
-        journal.c.created_at < bindparam("before", type_=journal.c.created_at.type),
-        journal.c.id.in_(select(journal.c.id).order_by(journal.c.id).limit(PRUNE_LIMIT)),
+        journal.c.id
+        <= select(func.max(_oldest.c.id))
+        .where(_oldest.c.created_at < bindparam("before", type_=journal.c.created_at.type))
+        .scalar_subquery()
     )
 )
 _CLOSED = Statement(select(topics.c.topic).where(topics.c.closed_at < bindparam("before")).limit(PRUNE_LIMIT))
@@ -60,7 +64,7 @@ _CLOSED = Statement(select(topics.c.topic).where(topics.c.closed_at < bindparam(
 class Topics(Protocol):
     """What the repositories tell the journal, and a transaction asks of it."""
 
-    def publish(self, topic: Topic, event: Event, origin: Origin | None) -> Position: ...
+    def publish(self, topic: Topic, event: Event, origin: Origin | None) -> None: ...
     def head(self, topic: Topic) -> Position: ...
     def drop(self, gone: Iterable[Topic]) -> None:
         """The topics and all their events are to vanish."""
@@ -112,7 +116,7 @@ class JournalWriter:
 
     # --- within a unit of work
 
-    def publish(self, topic: Topic, event: Event, origin: Origin | None) -> Position:
+    def publish(self, topic: Topic, event: Event, origin: Origin | None) -> None:
         try:
             encoded = encode(event)
         except UnicodeEncodeError as error:
@@ -121,7 +125,6 @@ class JournalWriter:
         self._set_head(topic, position.offset)
         self._publications.append(Publication(topic, position, event, origin))
         self._encoded.append(encoded)
-        return position
 
     def head(self, topic: Topic) -> Position:
         return Position(self._epoch, self._head(topic))

@@ -1,16 +1,30 @@
-"""One process at a time serves a data folder."""
+"""One process at a time serves a data folder, or one supervisor with its workers."""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+
+
+def note(pid: int, urls: Sequence[str], nodes: Sequence[str]) -> bytes:
+    """What the holder of a lock says of itself.
+
+    Args:
+        pid: its process id.
+        urls: where it serves.
+        nodes: names of the nodes that serve there.
+    """
+    return json.dumps({"pid": pid, "urls": list(urls), "nodes": list(nodes)}).encode()
 
 
 class DataLock:
     """The lock on a data folder, with a note from whoever holds it.
 
-    The kernel frees it when the process dies, however it dies; the file stays, and so may the note.
+    The kernel frees it when the process dies, however it dies; the file stays, and so may the note. A supervisor's
+    workers serve under its lock and take none themselves.
 
     Args:
         data_dir: the folder; made if need be.
@@ -26,7 +40,7 @@ class DataLock:
         """Takes the lock. Returns False if another process, or another DataLock, has it. Idempotent."""
         if self._file is not None:
             return True
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,7 +55,7 @@ class DataLock:
         return True
 
     def write(self, info: bytes) -> None:
-        """Leaves a note for those who find the folder locked, e.g. the server's URL and process id as JSON.
+        """Leaves a note for those who find the folder locked, see ``note``.
 
         Raises:
             RuntimeError: the lock is not held.

@@ -24,11 +24,11 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as insert_or_update
+from sqlalchemy.dialects import sqlite
 
 from offhook.domain.accounts import User
 from offhook.domain.messages import Conversation, Message, Thread
-from offhook.storage.statements import Row, Rows, Statement
+from offhook.storage.statements import Core, Hold, Row, Rows, Statement, UniqueViolation, adding
 from offhook.storage.tables import conversations, inboxes, messages, users
 
 T = TypeVar("T")
@@ -61,12 +61,10 @@ _FIND = Statement(
         conversations.c.one_id == bindparam("one_id"), conversations.c.other_id == bindparam("other_id")
     )
 )
-_BEGIN = Statement(
-    insert(conversations)
-    .values(
-        {column.name: bindparam(column.name, type_=column.type) for column in conversations.c if column.name != "id"}
-    )
-    .returning(conversations.c.id)
+_BEGIN = adding(
+    conversations,
+    {column.name: bindparam(column.name, type_=column.type) for column in conversations.c if column.name != "id"},
+    conversations.c.id,
 )
 _ADD = Statement(
     insert(messages)
@@ -94,23 +92,37 @@ _UNDELIVERED = Statement(
     .where(
         _received,
         _shown_to_recipient,
-        messages.c.id > func.max(func.coalesce(_delivered, 0), bindparam("after")),
+        messages.c.id > func.coalesce(_delivered, 0),
+        messages.c.id > bindparam("after"),
         messages.c.id <= bindparam("until"),
     )
     .order_by(messages.c.id)
     .limit(bindparam("limit"))
 )
-_mark = insert_or_update(inboxes).from_select(
-    ["user_id", "delivered"],
-    select(users.c.id, bindparam("last", type_=inboxes.c.delivered.type)).where(users.c.id == _user),
-)
-_MARK = Statement(
-    _mark.on_conflict_do_update(
+_marked = select(users.c.id, bindparam("last", type_=inboxes.c.delivered.type)).where(users.c.id == _user)
+
+
+def _mark() -> Core:
+    mark = sqlite.insert(inboxes).from_select(["user_id", "delivered"], _marked)
+    return mark.on_conflict_do_update(
         index_elements=[inboxes.c.user_id],
-        set_={"delivered": _mark.excluded.delivered},
-        where=inboxes.c.delivered < _mark.excluded.delivered,
+        set_={"delivered": mark.excluded.delivered},
+        where=inboxes.c.delivered < mark.excluded.delivered,
     )
-)
+
+
+def _mark_on_postgresql() -> Core:
+    from sqlalchemy.dialects import postgresql
+
+    mark = postgresql.insert(inboxes).from_select(["user_id", "delivered"], _marked)
+    return mark.on_conflict_do_update(
+        index_elements=[inboxes.c.user_id],
+        set_={"delivered": mark.excluded.delivered},
+        where=inboxes.c.delivered < mark.excluded.delivered,
+    )
+
+
+_MARK = Statement(_mark(), postgresql=_mark_on_postgresql)
 
 # --- conversations as their users see them
 
@@ -157,6 +169,8 @@ _GET = Statement(select(*_COLUMNS).where(_message, _visible))
 
 # --- deleting
 
+# Of its two users, who may both be deleting, one at a time.
+_HOLD = Statement(select(conversations.c.id).where(conversations.c.id == bindparam("conversation_id")), hold=Hold.ROWS)
 _nobody_else = or_(
     messages.c.sender_id == messages.c.recipient_id,
     case((_sent, messages.c.hidden_from_recipient), else_=messages.c.hidden_from_sender),
@@ -201,14 +215,17 @@ class SQLMessages:
             one, other = other, one
         row = self._rows.first(_FIND, one_id=one.id, other_id=other.id)
         if row is None:
-            row = self._rows.first(
-                _BEGIN,
-                application_id=one.application_id,
-                one_id=one.id,
-                other_id=other.id,
-                one=one.name,
-                other=other.name,
-            )
+            try:
+                row = self._rows.first(
+                    _BEGIN,
+                    application_id=one.application_id,
+                    one_id=one.id,
+                    other_id=other.id,
+                    one=one.name,
+                    other=other.name,
+                )
+            except UniqueViolation:  # Another node began it just now.
+                row = self._rows.first(_FIND, one_id=one.id, other_id=other.id)
             assert row is not None
         return Conversation(row[0], one.application_id, one.id, other.id)
 
@@ -226,7 +243,8 @@ class SQLMessages:
         return [Message(*row) for row in rows]
 
     def mark_delivered(self, marks: Sequence[tuple[int, int]]) -> None:
-        self._rows.many(_MARK, [{"user_id": user_id, "last": last} for user_id, last in marks])
+        # In an order that is everybody's, so that nobody waits for somebody who waits for them.
+        self._rows.many(_MARK, [{"user_id": user_id, "last": last} for user_id, last in sorted(marks)])
 
     def threads(self, user_id: int, limit: int) -> Sequence[Thread]:
         return [_thread(row) for row in self._rows.all(_THREADS, user_id=user_id, limit=limit)]
@@ -252,6 +270,7 @@ class SQLMessages:
         values: dict[str, object] = {"user_id": user_id, "conversation_id": conversation_id}
         if one:
             values["id"] = message_id
+        self._rows.first(_HOLD, conversation_id=conversation_id)
         return self._rows.run(_dropping(one), **values) + self._rows.run(_hiding(one), **values)
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from offhook.errors import Conflict, Unavailable
 
-REVISION = "0002"
+REVISION = "0004"
 """The schema of this version: the newest revision in ``migrations/versions``."""
 
 
@@ -26,13 +26,22 @@ def migrate(engine: Engine) -> None:
     event.listen(engine, "begin", _begin)
     try:
         with engine.begin() as connection:
-            stored = _revision(connection)
-            if stored != REVISION:
-                _upgrade(connection, stored)
+            bring_up(connection)
     except OperationalError as error:
         raise Unavailable(f"The database cannot be opened: {error.orig}") from error
     except DatabaseError as error:
         raise IncompatibleDatabase(f"The database cannot be used: {error.orig}") from error
+
+
+def bring_up(connection: Connection) -> None:
+    """Makes or upgrades the schema within the connection's transaction.
+
+    Raises:
+        IncompatibleDatabase: the database is newer than this version, or not one of Offhook.
+    """
+    stored = stored_revision(connection)
+    if stored != REVISION:
+        _upgrade(connection, stored)
 
 
 def _upgrade(connection: Connection, stored: str | None) -> None:
@@ -51,7 +60,12 @@ def _upgrade(connection: Connection, stored: str | None) -> None:
     command.upgrade(config, "head")
 
 
-def _revision(connection: Connection) -> str | None:
+def stored_revision(connection: Connection) -> str | None:
+    """The revision of a database's schema; None if it is empty.
+
+    Raises:
+        IncompatibleDatabase: it belongs to something else.
+    """
     tables = inspect(connection).get_table_names()
     if "alembic_version" not in tables:
         if tables:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from offhook.storage.history import History
-from offhook.storage.statements import Rows
+from offhook.storage.sqlite_rows import SQLiteRows
 from offhook.storage.transaction import SQLTransaction
 from offhook.storage.worker import Batch, Unit, failure
 
@@ -59,7 +59,7 @@ class Reader:
     def _opened(self) -> tuple[sqlite3.Connection, SQLTransaction]:
         if self._open is None:
             connection = self._connect()
-            rows = Rows(connection)
+            rows = SQLiteRows(connection)
             self._open = connection, SQLTransaction(rows, History(rows, self._epoch), self._epoch)
         return self._open
 

@@ -15,17 +15,26 @@ from offhook.domain.sessions import Client, Session, StoryEntry
 from offhook.domain.values import Page, PageRequest
 from offhook.errors import NotFound
 from offhook.ports import SessionFilter
-from offhook.storage.statements import Row, Rows, Statement
-from offhook.storage.tables import ACTIVE, ENDED, LIVE, RENEWED, STARTING, SUSPENDED, sessions, stories
+from offhook.storage.statements import Hold, Row, Rows, Statement
+from offhook.storage.tables import ACTIVE, ENDED, LIVE, RENEWED, STARTING, SUSPENDED, sessions, stories, users
 
 _COLUMNS = tuple(sessions.c)
 _VALUES = {column.name: bindparam(column.name, type_=column.type) for column in _COLUMNS if column.name != "id"}
 
 _ADD = Statement(insert(sessions).values(_VALUES).returning(sessions.c.id))
-_GET = Statement(select(*_COLUMNS).where(sessions.c.id == bindparam("id")))
+_get = select(*_COLUMNS).where(sessions.c.id == bindparam("id"))
+_GET = Statement(
+    _get,
+    hold=Hold.SESSION,
+    # In this order, which is everybody's: the user, then what belongs to the user.
+    locking=_get.select_from(users.join(sessions, sessions.c.user_id == users.c.id)),
+    of=(users, sessions),
+)
 _SAVE = Statement(update(sessions).where(sessions.c.id == bindparam("key")).values(_VALUES))
 _SAVE_POSITIONS = Statement(
-    update(sessions).where(sessions.c.id == bindparam("key"), LIVE).values(positions=_VALUES["positions"])
+    update(sessions)
+    .where(sessions.c.id == bindparam("key"), ACTIVE, sessions.c.generation == bindparam("of_generation"))
+    .values(positions=_VALUES["positions"])
 )
 _TELL = Statement(
     insert(stories).values(
@@ -37,7 +46,9 @@ _STORY = Statement(
     .where(stories.c.session_id == bindparam("session_id"))
     .order_by(stories.c.id)
 )
-_LIVE_OF = Statement(select(*_COLUMNS).where(sessions.c.user_id == bindparam("user_id"), LIVE).order_by(sessions.c.id))
+_LIVE_OF = Statement(
+    select(*_COLUMNS).where(sessions.c.user_id == bindparam("user_id"), LIVE).order_by(sessions.c.id), hold=Hold.ROWS
+)
 
 _now = bindparam("now", type_=sessions.c.leave_at.type)
 _stays = or_(sessions.c.leave_at.is_(None), sessions.c.leave_at > _now)
@@ -56,14 +67,16 @@ _DUE = Statement(
         _overdue(sessions.c.expires_at, RENEWED),
     )
     .order_by("due", "id")
-    .limit(bindparam("limit"))
+    .limit(bindparam("limit")),
+    hold=Hold.SOME_SESSIONS,
 )
 _ACTIVE_NODES = Statement(select(sessions.c.node).where(ACTIVE).distinct().order_by(sessions.c.node))
 _ACTIVE_ON = Statement(
     select(*_COLUMNS)
     .where(sessions.c.node == bindparam("node"), ACTIVE)
     .order_by(sessions.c.id)
-    .limit(bindparam("limit"))
+    .limit(bindparam("limit")),
+    hold=Hold.SOME_SESSIONS,
 )
 _IDS_ON = Statement(select(sessions.c.id).where(sessions.c.node == bindparam("node"), ACTIVE))
 _FORGET = Statement(
@@ -79,7 +92,7 @@ _FORGET = Statement(
 
 
 def _conditions(filters: frozenset[str], live: bool | None) -> list[ColumnElement[bool]]:
-    conditions = [sessions.c[name] == bindparam(name) for name in sorted(filters)]
+    conditions = [sessions.c[name] == bindparam(name, type_=sessions.c[name].type) for name in sorted(filters)]
     if live is not None:
         conditions.append(LIVE if live else ENDED)
     return conditions
@@ -135,8 +148,15 @@ class SQLSessions:
                 detail=story.detail,
             )
 
-    def save_positions(self, positions: Sequence[tuple[int, Mapping[Topic, int]]]) -> None:
-        self._rows.many(_SAVE_POSITIONS, [{"key": key, "positions": dict(seen)} for key, seen in positions])
+    def save_positions(self, positions: Sequence[tuple[int, int, Mapping[Topic, int]]]) -> None:
+        # In the order of their ids, so that two nodes that save at once do not wait for each other.
+        self._rows.many(
+            _SAVE_POSITIONS,
+            [
+                {"key": key, "of_generation": generation, "positions": dict(seen)}
+                for key, generation, seen in sorted(positions, key=lambda row: row[0])
+            ],
+        )
 
     def story(self, session_id: int) -> Sequence[StoryEntry]:
         return [StoryEntry(*row) for row in self._rows.all(_STORY, session_id=session_id)]
@@ -147,7 +167,11 @@ class SQLSessions:
     def list(self, where: SessionFilter, page: PageRequest) -> Page[Session]:
         values = {
             name: wanted
-            for name, wanted in (("application_id", where.application_id), ("user_name", where.user_name))
+            for name, wanted in (
+                ("application_id", where.application_id),
+                ("user_name", where.user_name),
+                ("state", where.state),
+            )
             if wanted is not None
         }
         filters = frozenset(values)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 import structlog
 from sqlalchemy import URL, NullPool, create_engine, make_url
@@ -19,9 +19,10 @@ from offhook.domain.events import Topic
 from offhook.errors import InvalidInput, Unavailable
 from offhook.ports import Clock, Publication, Transaction
 from offhook.settings import Settings
-from offhook.storage.connection import Durability, connect_reader, connect_writer
+from offhook.storage.connection import Durability, connect_reader, connect_writer, make_private
 from offhook.storage.epoch import closed_cleanly, open_epoch
 from offhook.storage.history import Recorded
+from offhook.storage.measures import CommitMetrics
 from offhook.storage.migrate import migrate
 from offhook.storage.reader import Reader
 from offhook.storage.transaction import SQLTransaction
@@ -38,24 +39,6 @@ class UtcClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
-
-
-class Measure(Protocol):
-    """Takes observations of one quantity."""
-
-    def observe(self, value: float) -> None: ...
-
-
-class CommitMetrics(Protocol):
-    """Where the store's commits are measured, on the event loop."""
-
-    @property
-    def commit_size(self) -> Measure:
-        """Units of work that were committed together."""
-
-    @property
-    def commit_time(self) -> Measure:
-        """Seconds that a commit took."""
 
 
 class SQLiteStore:
@@ -96,7 +79,9 @@ class SQLiteStore:
         self._writing = Lane(loop, "writer", [writer], self._settle)
         self._reading = Lane(loop, "reader", reading, self._settle)
         self._closed = False
-        self.journal = SQLiteJournal(epoch, self._reading, self._writing, writer.newest)
+        self.clock = clock
+        """The time that the system goes by."""
+        self.journal = SQLiteJournal(epoch, self._reading, self._writing, writer.newest, clock)
         """What the in-process broker keeps in this database."""
 
     @classmethod
@@ -171,18 +156,26 @@ class SQLiteJournal:
         reading: the store's lane of queries.
         writing: the store's lane of changes.
         newest: what the writer knows of a topic's last offset.
+        clock: tells when a lease runs out.
     """
 
-    def __init__(self, epoch: str, reading: Lane, writing: Lane, newest: Callable[[Topic], int | None]) -> None:
+    def __init__(
+        self, epoch: str, reading: Lane, writing: Lane, newest: Callable[[Topic], int | None], clock: Clock
+    ) -> None:
         self.epoch = epoch
         self.newest = newest
         """Offset of the last event that is or is about to be stored, if that is known without looking."""
         self._reading = reading
         self._writing = writing
+        self._clock = clock
 
     async def head(self, topic: Topic) -> int:
         """Offset of the topic's last event, 0 if it has none."""
         return await self._query(lambda tx: tx.history.offset(topic))
+
+    async def heads(self, topics: Sequence[Topic]) -> Mapping[Topic, int]:
+        """Offsets of the last events of many topics; 0 for those that have none."""
+        return await self._query(lambda tx: {topic: tx.history.offset(topic) for topic in topics})
 
     async def oldest(self, topic: Topic) -> int:
         """Offset of the oldest event that is kept, or one beyond the last."""
@@ -192,55 +185,23 @@ class SQLiteJournal:
         """At most ``limit`` events after an offset, and the bounds of what there is."""
         return await self._query(lambda tx: tx.history.read(topic, after, limit))
 
-    async def acquire_lease(self, name: str, holder: str, now: datetime, until: datetime) -> bool:
-        """Takes or renews a lease. Returns False, changing nothing, while another holds it."""
+    async def acquire_lease(self, name: str, holder: str, ttl: float) -> bool:
+        """Takes or renews a lease for ``ttl`` seconds. Returns False, changing nothing, while another holds it."""
+        now = self._clock.now()
+        until = now + timedelta(seconds=ttl)
         return cast(bool, await self._writing.put(lambda tx: tx.leases.acquire(name, holder, now, until)))
 
     async def release_lease(self, name: str, holder: str) -> None:
         """Gives a lease back, if ``holder`` has it."""
         await self._writing.put(lambda tx: tx.leases.release(name, holder))
 
-    async def lease_holder(self, name: str, now: datetime) -> str | None:
+    async def lease_holder(self, name: str) -> str | None:
         """Who holds the lease now."""
+        now = self._clock.now()
         return await self._query(lambda tx: tx.leases.holder(name, now))
 
     async def _query(self, work: Callable[[SQLTransaction], T]) -> T:
         return cast(T, await self._reading.put(work))
-
-
-async def open_store(
-    settings: Settings,
-    on_commit: Callable[[Sequence[Publication]], None],
-    metrics: CommitMetrics | None = None,
-    clock: Clock | None = None,
-) -> SQLiteStore:
-    """Opens the database that the settings name.
-
-    Store and in-process broker need each other; what is published can wait for the broker to be there::
-
-        store = await open_store(settings, lambda publications: broker.deliver(publications))
-        broker = MemoryBroker(store.journal, clock)
-
-    Args:
-        settings: say where the database is, how durable it is and how long a history it keeps.
-        on_commit: called on the event loop with what each commit published.
-        metrics: where commits are measured, if anywhere.
-        clock: tells the time; the machine's unless given.
-
-    Raises:
-        InvalidInput: ``database_url`` names no SQLite file.
-        IncompatibleDatabase: the database belongs to a newer version, or is no database of Offhook.
-        Unavailable: it cannot be opened.
-    """
-    return await SQLiteStore.open(
-        database_path(settings),
-        on_commit,
-        durability=settings.durability,
-        history_size=settings.history_size,
-        history_seconds=settings.history_seconds,
-        clock=clock,
-        metrics=metrics,
-    )
 
 
 def database_path(settings: Settings) -> Path:
@@ -264,6 +225,7 @@ def _prepare(path: Path, durability: Durability) -> str:
     """Brings the database to this version's schema. Returns the journal's epoch."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path)
         migrate(create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool))
         with closing(connect_writer(path, "full")) as connection:
             return open_epoch(connection, durability)

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 
 from offhook.domain.subscriptions import Outline, Subscription
 from offhook.errors import NotFound
-from offhook.storage.statements import Rows, Statement
+from offhook.storage.statements import Hold, Rows, Statement
 from offhook.storage.tables import LIVE, sessions, subscriptions
 
 _COLUMNS = tuple(subscriptions.c)
@@ -17,7 +17,8 @@ _VALUES = {column.name: bindparam(column.name, type_=column.type) for column in 
 _CHANGING = {name: value for name, value in _VALUES.items() if name != "session_id"}
 
 _ADD = Statement(insert(subscriptions).values(_VALUES))
-_GET = Statement(select(*_COLUMNS).where(subscriptions.c.session_id == bindparam("session_id")))
+_get = select(*_COLUMNS).where(subscriptions.c.session_id == bindparam("session_id"))
+_GET = Statement(_get, hold=Hold.SUBSCRIPTION)
 _SAVE = Statement(update(subscriptions).where(subscriptions.c.session_id == bindparam("key")).values(_CHANGING))
 _LIVE_OF = Statement(
     select(*(subscriptions.c[field.name] for field in dataclasses.fields(Outline)))
@@ -83,5 +84,6 @@ def _values(subscription: Subscription) -> dict[str, object]:
         "owed": subscription.owed,
         "backlog": subscription.backlog,
         "im_since": subscription.im_since,
+        "watched_since": subscription.watched_since,
         "version": subscription.version,
     }

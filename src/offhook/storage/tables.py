@@ -24,14 +24,14 @@ from offhook.codes import EndReason
 from offhook.domain.accounts import SessionPolicy, TokenPolicy, WebhookPolicy
 from offhook.domain.sessions import Authentication, SessionState, StoryKind
 from offhook.domain.subscriptions import Owed, Product
-from offhook.storage.types import Choice, Id, Json, UtcTime
+from offhook.storage.types import Choice, Id, Json, Name, UtcTime
 
 metadata = MetaData()
 
 meta = Table(
     "meta",
     metadata,
-    Column("key", String, primary_key=True),
+    Column("key", Name, primary_key=True),
     Column("value", String, nullable=False),
 )
 """Facts about the database itself, e.g. the journal's epoch."""
@@ -40,9 +40,9 @@ applications = Table(
     "applications",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("name", String, nullable=False, unique=True),
-    Column("domain", String, nullable=False, unique=True),
-    Column("api_key", String, nullable=False, unique=True),
+    Column("name", Name, nullable=False, unique=True),
+    Column("domain", Name, nullable=False, unique=True),
+    Column("api_key", Name, nullable=False, unique=True),
     Column("client_id", String, nullable=False),
     Column("client_secret_hash", String, nullable=False),
     Column("created_at", UtcTime, nullable=False),
@@ -53,7 +53,7 @@ applications = Table(
     Column("webhook", Json(WebhookPolicy)),
     # The domain casefolded: by what it is found, and what must be unique. None for an application whose domain, before
     # case was looked past, differed only by case from that of an older one.
-    Column("domain_key", String),
+    Column("domain_key", Name),
     Index("ix_applications_domain", "domain_key", unique=True),
     sqlite_autoincrement=True,
 )
@@ -63,10 +63,10 @@ users = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("application_id", Id, ForeignKey("applications.id", ondelete="CASCADE"), nullable=False),
-    Column("name", String, nullable=False),
+    Column("name", Name, nullable=False),
     Column("display_name", String, nullable=False),
     # The display name casefolded: what users are ordered and searched by. SQLite's own lower() knows only ASCII.
-    Column("display_key", String, nullable=False),
+    Column("display_key", Name, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("picture", String),
     Column("guest", Boolean, nullable=False),
@@ -109,7 +109,7 @@ sessions = Table(
     Column("application_id", Id, ForeignKey("applications.id", ondelete="CASCADE"), nullable=False),
     # No foreign key: a session's row outlives its user.
     Column("user_id", Id, nullable=False),
-    Column("user_name", String, nullable=False),
+    Column("user_name", Name, nullable=False),
     Column("protocol", String, nullable=False),
     Column("agent", String, nullable=False),
     Column("address", String, nullable=False),
@@ -117,7 +117,7 @@ sessions = Table(
     Column("authentication", Choice(Authentication), nullable=False),
     Column("state", Choice(SessionState), nullable=False),
     Column("generation", Integer, nullable=False),
-    Column("node", String, nullable=False),
+    Column("node", Name, nullable=False),
     Column("started_at", UtcTime, nullable=False),
     Column("connected_at", UtcTime, nullable=False),
     Column("suspended_at", UtcTime),
@@ -179,6 +179,7 @@ subscriptions = Table(
     Column("backlog", Id, nullable=False),
     Column("im_since", Id, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("watched_since", Id),
 )
 
 conversations = Table(
@@ -228,7 +229,7 @@ inboxes = Table(
 used_tokens = Table(
     "used_tokens",
     metadata,
-    Column("digest", String, primary_key=True),
+    Column("digest", Name, primary_key=True),
     Column("until", UtcTime, nullable=False),
     Index("ix_used_tokens_until", "until"),
     sqlite_with_rowid=False,
@@ -237,7 +238,7 @@ used_tokens = Table(
 topics = Table(
     "topics",
     metadata,
-    Column("topic", String, primary_key=True),
+    Column("topic", Name, primary_key=True),
     Column("head", Id, nullable=False),
     # When what the topic speaks of was deleted; then nothing more is published to it.
     Column("closed_at", UtcTime),
@@ -255,17 +256,27 @@ journal = Table(
     metadata,
     # In the order of the commits, so that the oldest entries lie together at the start.
     Column("id", Id, primary_key=True),
-    Column("topic", String, nullable=False),
+    Column("topic", Name, nullable=False),
     Column("offset", Id, nullable=False),
     Column("event", LargeBinary, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     UniqueConstraint("topic", "offset"),
 )
 
+files = Table(
+    "files",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+"""Uploaded files, where the database is a server's. SQLite's lie beside it on the disk."""
+
 leases = Table(
     "leases",
     metadata,
-    Column("name", String, primary_key=True),
+    Column("name", Name, primary_key=True),
     Column("holder", String, nullable=False),
     Column("expires_at", UtcTime, nullable=False),
 )

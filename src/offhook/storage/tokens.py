@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, select
 
-from offhook.storage.statements import Rows, Statement, UniqueViolation
+from offhook.storage.statements import Rows, Statement, UniqueViolation, adding
 from offhook.storage.tables import used_tokens
 
-_USE = Statement(
-    insert(used_tokens).values(
-        digest=bindparam("digest", type_=used_tokens.c.digest.type),
-        until=bindparam("until", type_=used_tokens.c.until.type),
-    )
-)
+_USE = adding(used_tokens, {name: bindparam(name, type_=used_tokens.c[name].type) for name in ("digest", "until")})
 _FORGET = Statement(
     delete(used_tokens).where(
         used_tokens.c.digest.in_(

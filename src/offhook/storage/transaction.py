@@ -57,8 +57,8 @@ class SQLTransaction:
     def forget_tokens(self, before: datetime, limit: int) -> int:
         return self._tokens.forget(before, limit)
 
-    def publish(self, topic: Topic, event: Event, origin: Origin | None = None) -> Position:
-        return self._topics.publish(topic, event, origin)
+    def publish(self, topic: Topic, event: Event, origin: Origin | None = None) -> None:
+        self._topics.publish(topic, event, origin)
 
     def head(self, topic: Topic) -> Position:
         return self._topics.head(topic)

@@ -16,8 +16,16 @@ E = TypeVar("E", bound=StrEnum)
 Id = BigInteger().with_variant(Integer, "sqlite")
 """A 64-bit key. SQLite numbers rows by itself only when the column is called INTEGER."""
 
+Name = String().with_variant(String(collation="C"), "postgresql")
+"""A text that rows are found, told apart or ordered by: on every engine, and in every locale, by its code points."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+def microseconds(moment: datetime) -> int:
+    """How ``UtcTime`` stores a moment."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -27,7 +35,7 @@ class UtcTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else _EPOCH + timedelta(microseconds=value)

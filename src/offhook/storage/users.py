@@ -15,7 +15,6 @@ from sqlalchemy import (
     exists,
     false,
     func,
-    insert,
     null,
     or_,
     select,
@@ -28,7 +27,7 @@ from offhook.domain.events import user_topic
 from offhook.domain.values import Page, PageRequest
 from offhook.errors import Conflict, NotFound
 from offhook.storage.journal import Topics
-from offhook.storage.statements import Row, Rows, Statement, UniqueViolation
+from offhook.storage.statements import Hold, Row, Rows, Statement, UniqueViolation, adding
 from offhook.storage.tables import ONLINE, blocks, conversations, users
 
 _FIELDS = (
@@ -59,13 +58,11 @@ _CHANGEABLE = ("display_name", "picture", "status", "properties", "guest", "enab
 _id = users.c.id == bindparam("id")
 _application = users.c.application_id == bindparam("application_id")
 
-_ADD = Statement(
-    insert(users)
-    .values({name: bindparam(name, type_=users.c[name].type) for name in (*_STORED, "display_key")})
-    .returning(users.c.id)
+_ADD = adding(
+    users, {name: bindparam(name, type_=users.c[name].type) for name in (*_STORED, "display_key")}, users.c.id
 )
-_GET = Statement(select(*_COLUMNS).where(_id, _application))
-_BY_NAME = Statement(select(*_COLUMNS).where(_application, users.c.name == bindparam("name")))
+_GET = Statement(select(*_COLUMNS).where(_id, _application), hold=Hold.USER)
+_BY_NAME = Statement(select(*_COLUMNS).where(_application, users.c.name == bindparam("name")), hold=Hold.USER)
 _CHANGE = Statement(
     # None leaves a field as it is: that is coalesce.
     update(users)
@@ -83,6 +80,12 @@ _SET_ONLINE = Statement(
     .values(online=bindparam("online"))
 )
 _DELETE = Statement(delete(users).where(_id, _application))
+_CONVERSATIONS = Statement(
+    select(conversations.c.id)
+    .where(or_(conversations.c.one_id == bindparam("id"), conversations.c.other_id == bindparam("id")))
+    .order_by(conversations.c.id),
+    hold=Hold.ROWS,
+)
 _ABANDON = Statement(
     # Conversations of a user who is gone with somebody who is gone as well, or with themselves.
     delete(conversations).where(
@@ -98,10 +101,7 @@ _SET_PASSWORD = Statement(
 )
 
 _pair = (blocks.c.blocker_id == bindparam("blocker_id"), blocks.c.blocked_id == bindparam("blocked_id"))
-_BLOCKED = Statement(select(blocks.c.blocked_at).where(*_pair))
-_BLOCK = Statement(
-    insert(blocks).values({column.name: bindparam(column.name, type_=column.type) for column in blocks.c})
-)
+_BLOCK = adding(blocks, {column.name: bindparam(column.name, type_=column.type) for column in blocks.c})
 _UNBLOCK = Statement(delete(blocks).where(*_pair))
 _BLOCK_COUNT = Statement(select(func.count()).select_from(blocks).where(blocks.c.blocker_id == bindparam("blocker_id")))
 _ALL_BLOCKS = Statement(select(blocks.c.blocker_id, blocks.c.blocked_id))
@@ -219,6 +219,8 @@ class SQLUsers:
 
     def delete(self, application_id: int, user_id: int) -> None:
         if self._rows.run(_DELETE, application_id=application_id, id=user_id):
+            # If both users of a conversation are being deleted, the second one is to find that the first one is gone.
+            self._rows.all(_CONVERSATIONS, id=user_id)
             self._rows.run(_ABANDON, id=user_id)
             self._topics.close(user_topic(user_id))
 
@@ -231,9 +233,10 @@ class SQLUsers:
             raise NotFound("The user does not exist")
 
     def block(self, blocker_id: int, blocked_id: int, at: datetime) -> bool:
-        if self._rows.first(_BLOCKED, blocker_id=blocker_id, blocked_id=blocked_id) is not None:
+        try:
+            self._rows.run(_BLOCK, blocker_id=blocker_id, blocked_id=blocked_id, blocked_at=at)
+        except UniqueViolation:
             return False
-        self._rows.run(_BLOCK, blocker_id=blocker_id, blocked_id=blocked_id, blocked_at=at)
         return True
 
     def unblock(self, blocker_id: int, blocked_id: int) -> bool:

@@ -11,7 +11,7 @@ import structlog
 from offhook.domain.events import Topic
 from offhook.ports import Clock
 from offhook.storage.journal import JournalWriter
-from offhook.storage.statements import Rows
+from offhook.storage.sqlite_rows import SQLiteRows
 from offhook.storage.transaction import SQLTransaction
 from offhook.storage.worker import HOUSEKEEPING_EVERY, Batch, Unit, failure
 
@@ -87,7 +87,7 @@ class Writer:
     def _opened(self) -> tuple[sqlite3.Connection, JournalWriter, SQLTransaction]:
         if self._open is None:
             connection = self._connect()
-            rows = Rows(connection)
+            rows = SQLiteRows(connection)
             epoch, clock, size, seconds = self._journal_settings
             journal = JournalWriter(rows, epoch, clock, size, seconds)
             self._open = connection, journal, SQLTransaction(rows, journal, self._epoch)

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from offhook.errors import OffhookError
@@ -104,6 +104,8 @@ class ServeProcess:
         tls: whether it also serves TLS, with a certificate of its own development authority.
         settings: further settings by name, as ``offhook.toml`` has them.
         functions: the text of a Python module with the applications' functions.
+        workers: how many processes serve; more than one need settings for a database and a broker.
+        enter: what goes before the command that starts it, to run it elsewhere on this machine, as in a namespace.
 
     Raises:
         ServerMissing: the server is not installed.
@@ -116,6 +118,8 @@ class ServeProcess:
         tls: bool = False,
         settings: Mapping[str, str] | None = None,
         functions: str | None = None,
+        workers: int = 1,
+        enter: Sequence[str] = (),
     ) -> None:
         if any(importlib.util.find_spec(name) is None for name in NEEDED):
             raise ServerMissing()
@@ -123,11 +127,14 @@ class ServeProcess:
         self.log_file = data_dir / "server.log"
         self.port = free_port()
         self.tls_port = free_port(self.port)
+        self._workers = workers
+        self._enter = enter
         self._process: subprocess.Popen[bytes] | None = None
         self._given_up = threading.Event()
         data_dir.mkdir(parents=True, exist_ok=True)
         given = {
             "data_dir": str(data_dir),
+            "host": "127.0.0.1",
             "port": str(self.port),
             "log_format": "json",
             "drain_seconds": "0",
@@ -138,6 +145,7 @@ class ServeProcess:
             module = data_dir / "application_functions.py"
             module.write_text(functions)
             given["functions"] = str(module)
+        self._address = given["host"]
         self._base_path = given.get("base_path", "")
         self._environment = {
             **{name: value for name, value in importable().items() if not name.startswith("OFFHOOK_")},
@@ -147,7 +155,7 @@ class ServeProcess:
     @property
     def host(self) -> str:
         """``host:port`` of the plain listener."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._address}:{self.port}"
 
     @property
     def tls_host(self) -> str:
@@ -185,8 +193,8 @@ class ServeProcess:
             raise ServerFailed("The server runs already")
         self._given_up.clear()
         with self.log_file.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "offhook", "serve"],
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [*self._enter, sys.executable, "-m", "offhook", "serve", "--workers", str(self._workers)],
                 env=self._environment,
                 cwd=self.data_dir,
                 stdin=subprocess.DEVNULL,

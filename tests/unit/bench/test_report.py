@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from offhook.bench.report import Figure, document, table
+from offhook.bench.report import Figure, Report, document, table, text
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,14 @@ def test_the_table_has_a_line_for_each_figure() -> None:
 
 
 def test_the_document_has_the_same() -> None:
-    read = json.loads(document([Figure("one", 2.0, "us", 1.0, 1.6, relative=True)], 12.34))
+    read = json.loads(document(Report([Figure("one", 2.0, "us", 1.0, 1.6, relative=True)]), 12.34))
     assert read["seconds"] == 12.3
+    assert (read["cluster"], read["note"]) == (None, None)
     (line,) = read["figures"]
     assert (line["name"], line["value"], line["floor"], line["ratio"], line["met"]) == ("one", 2.0, 1.0, 2.0, False)
+
+
+def test_the_text_has_the_figures_and_what_is_missing() -> None:
+    shown = text(Report([Figure("one", 2.0, "us")], note="Cluster: left out."), 12.34)
+    assert shown.splitlines()[1].split() == ["one", "2.0", "us"]
+    assert shown.endswith("\n\nCluster: left out.\n\nMeasured in 12 s.")

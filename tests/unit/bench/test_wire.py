@@ -49,6 +49,12 @@ def test_the_bootstrap_is_that_of_a_client_of_the_second_generation() -> None:
     assert len({frame.headers["receipt"] for frame in frames[5:]}) == 10
 
 
+def test_a_session_is_named_to_be_resumed() -> None:
+    (frame,) = read_by_server(wire.connect("jane", session="token-1"))
+    assert frame.headers["StompX-Auth-Session-ID"] == "token-1"
+    assert "StompX-Auth-Params" not in frame.headers
+
+
 def test_an_action_carries_its_body() -> None:
     (frame,) = read_by_server(wire.send(wire.relay("user.update"), "r-1", b'{"a":1}'))
     assert (frame.command, frame.headers["destination"], frame.body) == (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from tests.contract.systems import NODE, ManualClock, a_user
+from tests.contract.systems import NODE, a_user
 
 from offhook.broker.journal import Journal, Recorded
 from offhook.broker.memory import MemoryBroker
@@ -35,6 +35,10 @@ class CountedJournal:
     async def head(self, topic: Topic) -> int:
         self.reads += 1
         return await self._journal.head(topic)
+
+    async def heads(self, topics: Sequence[Topic]) -> Mapping[Topic, int]:
+        self.reads += 1
+        return await self._journal.heads(topics)
 
     async def read(self, topic: Topic, after: int, limit: int) -> Recorded:
         self.reads += 1
@@ -68,7 +72,7 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
     setting = Setting()
     setting.store = await SQLiteStore.open(tmp_path / "offhook.db", setting.deliver)
     setting.journal = CountedJournal(setting.store.journal)
-    setting.broker = MemoryBroker(setting.journal, ManualClock(), recent=4)
+    setting.broker = MemoryBroker(setting.journal, recent=4)
     yield setting
     await setting.broker.close()
     await setting.store.close()
@@ -184,3 +188,38 @@ async def test_a_topic_whose_end_is_known_takes_no_look_up(setting: Setting) -> 
     assert await setting.after(1) == [2]
     await setting.publish()
     assert await setting.after(2) == [3]
+
+
+async def test_an_event_that_was_never_handed_out_is_a_gap(setting: Setting) -> None:
+    """The store may have taken a commit of which nobody could say so."""
+    heard: list[int] = []
+    gaps: list[Topic] = []
+    setting.broker.start(
+        NODE, lambda each: heard.append(each.position.offset), lambda command: None, on_gap=gaps.append
+    )
+    await setting.broker.subscribe(TOPIC)
+    await setting.publish()
+    deliver = setting.broker.deliver
+    setting.broker.deliver = lambda publications: None  # type: ignore[method-assign]
+    await setting.publish()
+    setting.broker.deliver = deliver  # type: ignore[method-assign]
+    await setting.publish(count=2)
+    assert heard == [1, 3, 4] and gaps == [TOPIC]
+    assert await setting.after(0) == [1, 2, 3, 4]
+
+
+async def test_another_history_is_a_gap_of_every_topic(setting: Setting) -> None:
+    gaps: list[Topic] = []
+    setting.broker.start(NODE, lambda each: None, lambda command: None, on_gap=gaps.append)
+    await setting.broker.subscribe(TOPIC)
+    await setting.broker.subscribe(OTHER)
+    await setting.publish(count=2)
+    before = setting.journal.epoch
+    setting.journal.epoch = "another"
+    assert (await setting.broker.position(TOPIC)).epoch == "another"
+    assert sorted(gaps) == [TOPIC, OTHER]
+    # What was committed to the old one, and comes only now, is none of the new one's.
+    MemoryBroker.deliver(setting.broker, [Publication(TOPIC, Position(before, 7), UserUpdated(USER))])
+    assert (await setting.broker.position(TOPIC)).offset == 2
+    with pytest.raises(HistoryLost):
+        await setting.broker.history(TOPIC, Position(before, 0), 10)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.support import Cli
 
-from offhook.app import ServeInfo, open_core
 from offhook.cli.banner import banner, summary
 from offhook.cli.demo import USERS, demo_users
+from offhook.core import open_core
 from offhook.domain.accounts import Application
+from offhook.server.info import ServeInfo
 from offhook.server.listeners import Endpoint
 from offhook.services.passwords import Passwords
 from offhook.settings import Settings

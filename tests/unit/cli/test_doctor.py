@@ -37,7 +37,8 @@ def levels(offhook: Cli) -> dict[object, object]:
 def test_a_fresh_machine_is_well(offhook: Cli) -> None:
     found = levels(offhook)
     assert set(found) == {
-        "settings", "python", "data", "disk", "database", "server", "tls", "turn", "clock", "open files", "functions",
+        "settings", "python", "data", "disk", "database", "broker", "secret", "server", "tls", "turn", "clock",
+        "open files", "functions",
     }  # fmt: skip
     assert "fail" not in found.values()
     assert not offhook.data_dir.exists()

@@ -65,7 +65,7 @@ def test_a_lifetime_that_is_no_number_is_still_one_in_the_end() -> None:
 
 
 def test_a_change_keeps_what_stays_and_drops_what_was_given_up() -> None:
-    before = terms.watching(replace(PLAIN, backlog=7, im_since=70), ["bob", "carol"])
+    before = terms.watching(replace(PLAIN, backlog=7, im_since=70), ["bob", "carol"], 5)
     after = terms.changed(before, (IM, PRESENCE), 60.0, 99, 990)
     assert (after.backlog, after.im_since) == (7, 70)
     assert (after.watched, after.owed) == (before.watched, before.owed)
@@ -79,8 +79,8 @@ def test_a_change_keeps_what_stays_and_drops_what_was_given_up() -> None:
 
 @given(LISTS, LISTS, LISTS)
 def test_watching_and_stopping_is_a_set_with_an_order(first: list[str], second: list[str], stopped: list[str]) -> None:
-    one = terms.watching(PLAIN, first)
-    both = terms.watching(one, second)
+    one = terms.watching(PLAIN, first, 5)
+    both = terms.watching(one, second, 6)
     rest = terms.unwatching(both, stopped)
     assert list(both.watched) == list(dict.fromkeys([*first, *second]))
     assert {owed.name for owed in both.owed} == set(both.watched)
@@ -90,6 +90,15 @@ def test_watching_and_stopping_is_a_set_with_an_order(first: list[str], second: 
     # What was asked for again is another question.
     for name in second:
         assert [owed.asked for owed in both.owed if owed.name == name] == [both.version]
+
+
+def test_changes_are_told_from_the_first_watch_on() -> None:
+    one = terms.watching(PLAIN, ["bob"], 5)
+    more = terms.watching(one, ["carol"], 9)
+    fewer = terms.unwatching(more, ["bob"])
+    assert [each.watched_since for each in (PLAIN, one, more, fewer)] == [None, 5, 5, 5]
+    nobody = terms.unwatching(fewer, ["carol"])
+    assert terms.watching(nobody, ["bob"], 12).watched_since == 12
 
 
 @given(LISTS, LISTS)
@@ -107,7 +116,7 @@ def test_what_is_owed_is_owed_until_just_that_was_got(first: list[str], second: 
 
 @given(LISTS, LISTS)
 def test_who_lost_track_is_owed_all_that_is_watched_and_whatever_else(watched: list[str], got: list[str]) -> None:
-    before = terms.owing(terms.shown(watching := terms.watching(PLAIN, watched), watching.owed), got)
+    before = terms.owing(terms.shown(watching := terms.watching(PLAIN, watched, 5), watching.owed), got)
     after = terms.owing(before, before.watched, 2 * MAX_WATCHED)
     assert {owed.name for owed in after.owed} == set(watched) | set(got)
     assert {owed.asked for owed in after.owed if owed.name in watched} <= {after.version}
@@ -116,20 +125,21 @@ def test_who_lost_track_is_owed_all_that_is_watched_and_whatever_else(watched: l
 
 def test_nobody_watches_or_asks_for_too_many() -> None:
     names = [f"user-{number}" for number in range(MAX_WATCHED)]
-    full = terms.watching(PLAIN, names)
-    assert terms.watching(full, names[:10]).watched == full.watched
-    for refused in (terms.watching, terms.owing):
-        with pytest.raises(InvalidInput):
-            refused(full, ["one more"])
+    full = terms.watching(PLAIN, names, 5)
+    assert terms.watching(full, names[:10], 5).watched == full.watched
+    with pytest.raises(InvalidInput):
+        terms.watching(full, ["one more"], 5)
+    with pytest.raises(InvalidInput):
+        terms.owing(full, ["one more"])
     asked = terms.owing(replace(full, owed=()), ["x", "y"])
     assert len(terms.owing(asked, asked.watched, 2 * MAX_WATCHED).owed) == MAX_WATCHED + 2
 
 
 def test_nobody_watches_one_user_under_too_many_names() -> None:
     names = [f"sip:bob;x={number}" for number in range(MAX_SPELLINGS + 1)]
-    terms.watching(PLAIN, names[:-1])
+    terms.watching(PLAIN, names[:-1], 5)
     with pytest.raises(InvalidInput):
-        terms.watching(PLAIN, names)
+        terms.watching(PLAIN, names, 5)
 
 
 @pytest.mark.parametrize(

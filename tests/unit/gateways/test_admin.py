@@ -13,8 +13,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from offhook.app import Core, open_core
 from offhook.codes import CloseReason, EndReason
+from offhook.core import Core, open_core
 from offhook.domain.sessions import Client
 from offhook.gateways.admin import AdminCore, admin_routes, ensure_token, read_token
 from offhook.gateways.admin.fields import MAX_BODY
@@ -44,6 +44,9 @@ class RecordingOutlet:
 
     def drop(self, reason: CloseReason) -> None:
         """Nobody supersedes anybody here."""
+
+    def gap(self) -> None:
+        raise AssertionError("nothing is lost here")
 
     def changed(self) -> None:
         """Nobody subscribes here."""

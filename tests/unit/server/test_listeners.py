@@ -25,7 +25,8 @@ from offhook.errors import InvalidInput
 from offhook.protocols.websocket import UpgradeRequest
 from offhook.server import http, listeners
 from offhook.server.asgi import Health, build_app
-from offhook.server.listeners import Endpoint, Listeners, bind
+from offhook.server.binding import bind
+from offhook.server.listeners import Endpoint, Listeners
 from offhook.server.metrics import Metrics
 from offhook.server.proxies import TrustedProxies
 from offhook.server.timers import TimerWheel

@@ -29,7 +29,7 @@ def test_plain_counters_are_shown() -> None:
     metrics.dropped += 1
     metrics.slow_consumers += 2
     metrics.sessions_active += 4
-    metrics.sessions_suspended += 6
+    metrics.sessions_waiting += 6
     metrics.password_queue += 7
     metrics.loop_lag = 0.25
     shown = samples(metrics)
@@ -38,8 +38,8 @@ def test_plain_counters_are_shown() -> None:
     assert shown["offhook_deliveries_total", ()] == 5
     assert shown["offhook_dropped_total", ()] == 1
     assert shown["offhook_slow_consumers_total", ()] == 2
-    assert shown["offhook_sessions", (("state", "active"),)] == 4
-    assert shown["offhook_sessions", (("state", "suspended"),)] == 6
+    assert shown["offhook_sessions", ()] == 4
+    assert shown["offhook_sessions_waiting", ()] == 6
     assert shown["offhook_password_queue", ()] == 7
     assert shown["offhook_loop_lag_seconds", ()] == 0.25
 

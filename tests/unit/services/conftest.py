@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.contract.systems import ManualClock
 
-from offhook.app import Core, open_core
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application
 from offhook.settings import Settings
 
@@ -17,7 +17,7 @@ from offhook.settings import Settings
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """The clock of every core that is opened in the test."""
     clock = ManualClock()
-    monkeypatch.setattr("offhook.app.SystemClock", lambda: clock)
+    monkeypatch.setattr("offhook.core.SystemClock", lambda: clock)
     return clock
 
 

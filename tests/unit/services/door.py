@@ -11,8 +11,8 @@ import jwt
 import pytest
 from tests.contract.systems import ManualClock
 
-from offhook.app import Core, open_core
 from offhook.codes import EndReason
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application, User, UserChanges, UserFilter
 from offhook.domain.limits import Rate
 from offhook.domain.sessions import Client, Session

@@ -7,7 +7,7 @@ from itertools import count
 
 from tests.unit.services.support import Outlet
 
-from offhook.app import Core
+from offhook.core import Core
 from offhook.domain.accounts import Application, User
 from offhook.domain.sessions import Client, Session
 from offhook.domain.subscriptions import CALL, IM, PRESENCE

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from offhook.app import Core
 from offhook.codes import CloseReason, EndReason
+from offhook.core import Core
 from offhook.domain.accounts import Application, UserChanges
 from offhook.domain.events import MessageSent, UserEvent
 from offhook.domain.messages import Message
@@ -41,6 +41,9 @@ class Outlet:
 
     def drop(self, reason: CloseReason) -> None:
         self.drops.append(reason)
+
+    def gap(self) -> None:
+        raise AssertionError("nothing is lost here")
 
     def changed(self) -> None:
         self.changes += 1

@@ -7,8 +7,8 @@ import hashlib
 import pytest
 from tests.unit.services.support import resume, start, until
 
-from offhook.app import Core
 from offhook.codes import EndReason
+from offhook.core import Core
 from offhook.domain.accounts import Application, SessionPolicy, TokenPolicy, UserFilter, WebhookPolicy
 from offhook.domain.sessions import SessionState
 from offhook.errors import AccessDenied, Conflict, InvalidInput, NotFound

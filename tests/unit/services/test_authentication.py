@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from tests.contract.systems import ManualClock
 from tests.unit.services.support import CLIENT, Outlet, until
 
-from offhook.app import Core, open_core
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application, TokenPolicy, UserChanges
 from offhook.domain.limits import Rate
 from offhook.domain.sessions import Authentication, Client

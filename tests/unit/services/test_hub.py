@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.contract.systems import ManualClock
-from tests.unit.services.kandy import Line, connected
+from tests.unit.services.kandy import ALICE, Line, attach, connected
 from tests.unit.services.support import CLIENT, Outlet, Stay, lose, rename, resume, start, until
 
-from offhook.app import Core, open_core
-from offhook.codes import CloseReason
+from offhook.codes import CloseReason, EndReason
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application, UserChanges
 from offhook.domain.events import PresenceChanged, UserBlocked, UserUpdated, application_topic, user_topic
 from offhook.domain.subscriptions import owing
-from offhook.ports import SubscriptionChanged
+from offhook.errors import Unavailable
+from offhook.gateways.background import settle
+from offhook.ports import Command, EndSession, FenceSession, SubscriptionChanged
 from offhook.services import hub as hub_module
+from offhook.services.credentials import Identity
+from offhook.services.hub import LiveSession
+from offhook.services.subscriptions import Watching
 from offhook.settings import Settings
 
 NAMES = [f"N{number:03d}" for number in range(40)]
@@ -401,3 +407,106 @@ async def test_an_older_state_of_a_subscription_changes_nothing(core: Core) -> N
         assert live.subscription == expected
     assert line.outlet.changes == 1
     core.hub.subscription_changed(SubscriptionChanged(replace(newest, session_id=999)))
+
+
+# --- words of other nodes that come before the session to which they are said
+
+
+async def on_another_node(core: Core, stay: Stay) -> str:
+    """Makes it so that the session's connection is at another node. Returns what its client shows."""
+    shown = core.sessions.token_of(stay.live)
+    await core.hub.leave(stay.live)
+    await core.store.transact(lambda tx: tx.sessions.save(replace(stay.live.record, node="another")))
+    return shown
+
+
+def while_the_other_node_is_told(
+    core: Core, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[object]]
+) -> None:
+    """Something happens while a session is stored as being here, and its former node is told so."""
+    send = core.broker.send
+
+    async def slow(node: str, command: Command) -> bool:
+        if node != "another":
+            return await send(node, command)
+        await happens()
+        # A word to this node is taken in a later turn.
+        await asyncio.sleep(0)
+        await settle()
+        return True
+
+    monkeypatch.setattr(core.broker, "send", slow)
+
+
+async def test_a_session_that_ends_on_its_way_here_is_told_so(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    stay = await start(core, "jane")
+    shown = await on_another_node(core, stay)
+    while_the_other_node_is_told(core, monkeypatch, lambda: core.sessions.end(stay.id, EndReason.OPERATOR, "Go home"))
+    outlet = Outlet()
+    application = await core.applications.get("default")
+    assert await core.sessions.resume(application, "jane", shown, CLIENT, outlet) is not None
+    assert outlet.ends == [(EndReason.OPERATOR, "Go home")] and core.hub.get(stay.id) is None
+
+
+async def test_a_session_that_is_taken_over_on_its_way_here_is_dropped(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stay = await start(core, "jane")
+    shown = await on_another_node(core, stay)
+    fence = FenceSession(stay.id, stay.live.record.generation + 2)
+    while_the_other_node_is_told(core, monkeypatch, lambda: core.broker.send(core.sessions.node, fence))
+    outlet = Outlet()
+    application = await core.applications.get("default")
+    assert await core.sessions.resume(application, "jane", shown, CLIENT, outlet) is not None
+    assert outlet.drops == [CloseReason.SUPERSEDED] and core.hub.get(stay.id) is None
+
+
+async def test_a_subscription_that_changes_on_its_way_here_is_known(
+    core: Core, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = await connected(core)
+    assert line.live is not None
+    await core.hub.leave(line.live)
+    record = line.live.record
+    await core.store.transact(lambda tx: tx.sessions.save(replace(record, node="another")))
+    user = await core.users.by_name(application, ALICE)
+    while_the_other_node_is_told(
+        core, monkeypatch, lambda: core.subscriptions.watch(Identity(user), "", ["john"], Watching.WATCH)
+    )
+    live = await attach(core, line)
+    assert live is not None and live.subscription is not None and live.subscription.watched == ("john",)
+
+
+async def test_words_to_sessions_that_never_come_are_forgotten(core: Core) -> None:
+    for session_id in range(10_000, 10_000 + 3 * hub_module.MAX_EARLY):
+        core.hub.addressee(EndSession(session_id, EndReason.CLIENT))
+    assert len(core.hub._early) == hub_module.MAX_EARLY
+
+
+async def test_after_a_gap_nothing_counts_as_handed_out(core: Core, application: Application) -> None:
+    stay = await start(core, "jane")
+    await rename(core, "jane", "Jane")
+    topic = application_topic(application.id)
+    assert core.hub.handed(topic) > 0
+    stay.outlet.gap = lambda: None  # type: ignore[method-assign]
+    # As in another epoch, in which the offsets up to there are yet to be given out.
+    core.hub.gap(topic)
+    assert core.hub.handed(topic) == 0
+
+
+async def test_a_connection_that_was_overtaken_on_its_way_here_does_not_displace_the_newer_one(
+    core: Core, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stay = await start(core, "jane")
+    shown = await on_another_node(core, stay)
+    newer: list[LiveSession | None] = []
+
+    async def comes_again() -> None:
+        newer.append(await core.sessions.resume(application, "jane", shown, CLIENT, Outlet()))
+
+    while_the_other_node_is_told(core, monkeypatch, comes_again)
+    with pytest.raises(Unavailable):
+        await core.sessions.resume(application, "jane", shown, CLIENT, Outlet())
+    (live,) = newer
+    assert live is not None and core.hub.get(stay.id) is live and not live.gone
+    assert list(core.hub._topics[user_topic(live.user_id)].whole) == [live]

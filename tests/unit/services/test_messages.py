@@ -10,8 +10,8 @@ from tests.contract.systems import ManualClock
 from tests.unit.services.kandy import ALICE, BOB, connected, subscribe, user_of
 from tests.unit.services.support import lose, resume, start
 
-from offhook.app import Core, open_core
 from offhook.codes import CloseReason
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application
 from offhook.domain.messages import MAX_TEXT
 from offhook.errors import AccessDenied, InvalidInput, NotFound

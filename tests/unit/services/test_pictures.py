@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.services.support import start
 
-from offhook.app import Core
+from offhook.core import Core
 from offhook.domain.accounts import Application
 from offhook.domain.events import UserUpdated
 from offhook.errors import AccessDenied, InvalidInput, NotFound, RateLimited, TooLarge

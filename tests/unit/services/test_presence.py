@@ -26,8 +26,8 @@ from hypothesis.stateful import (
 from tests.contract.systems import ManualClock
 from tests.unit.services.support import CLIENT, Outlet, Stay, until
 
-from offhook.app import Core, open_core
 from offhook.codes import CloseReason, EndReason
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application, DuplicatePolicy, SessionPolicy, User, UserChanges, UserFilter
 from offhook.domain.events import PresenceChanged, UserDeleted, UserUpdated, application_topic
 from offhook.domain.values import PageRequest

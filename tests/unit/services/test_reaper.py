@@ -22,8 +22,8 @@ from tests.unit.services.support import (
     until,
 )
 
-from offhook.app import Core, open_core
 from offhook.codes import CloseReason, EndReason
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application
 from offhook.domain.events import PresenceChanged, application_topic
 from offhook.domain.sessions import SessionState, StoryKind
@@ -149,6 +149,74 @@ async def test_only_nodes_whose_lease_ran_out_are_buried(tmp_path: Path, core: C
         mine = await start(other, "john")
         await other.reaper.bury_nodes()
         assert await state(other, mine.id) is SessionState.ACTIVE
+
+
+async def test_who_is_back_is_not_buried_any_further(
+    tmp_path: Path, core: Core, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stays = [await start(core, f"user-{number}") for number in range(3)]
+    monkeypatch.setattr(reaper_module, "BATCH", 1)
+    async with open_core(Settings(data_dir=tmp_path, durability="normal")) as other:
+        holders = iter([None, None, "back"])
+
+        async def holder(name: str) -> str | None:
+            return next(holders)
+
+        monkeypatch.setattr(other.broker, "lease_holder", holder)
+        await other.reaper.bury_nodes()
+    states = [await state(core, stay.id) for stay in stays]
+    assert sorted(state.value for state in states) == ["active", "suspended", "suspended"]
+
+
+async def test_nothing_that_takes_long_keeps_the_lease_from_being_renewed(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper_module, "SWEEP_EVERY", 0.01)
+    monkeypatch.setattr(core.reaper, "_lease", 0.15)
+    sweeps, renewals = list[int](), list[str]()
+
+    async def sweep() -> None:
+        sweeps.append(1)
+        await asyncio.Event().wait()
+
+    async def renew(name: str, holder: str, ttl: float) -> bool:
+        renewals.append(name)
+        return True
+
+    monkeypatch.setattr(core.reaper, "sweep", sweep)
+    monkeypatch.setattr(core.broker, "acquire_lease", renew)
+    await core.reaper.start()
+    try:
+        await until(lambda: bool(sweeps))
+        before = len(renewals)
+        await until(lambda: len(renewals) > before + 3)
+    finally:
+        await core.reaper.stop()
+    assert len(sweeps) == 1
+
+
+async def test_a_renewal_that_hangs_or_fails_is_tried_again(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reaper_module, "SWEEP_EVERY", 0.01)
+    monkeypatch.setattr(core.reaper, "_lease", 0.06)
+    tries = list[int]()
+
+    async def renew(name: str, holder: str, ttl: float) -> bool:
+        tries.append(1)
+        match len(tries):
+            case 2:
+                await asyncio.Event().wait()
+            case 3:
+                raise Unavailable("away")
+            case 4:
+                raise ZeroDivisionError
+        return True
+
+    monkeypatch.setattr(core.broker, "acquire_lease", renew)
+    await core.reaper.start()
+    try:
+        await until(lambda: len(tries) > 6)
+    finally:
+        await core.reaper.stop()
 
 
 async def test_a_lease_is_renewed_while_the_node_lives_and_lost_when_it_does_not(
@@ -290,7 +358,7 @@ async def test_a_connection_is_told_what_is_stored_and_only_that(
 async def test_sessions_that_wait_for_their_socket_are_nobodys_strays(core: Core, clock: ManualClock) -> None:
     line = await subscribe(core)
     for _ in range(3):
-        await core.reaper.reconcile()
+        await core.reconciler.reconcile()
         await core.reaper.bury_nodes()
     assert await state(core, line.id) is SessionState.STARTING
     clock.advance(1e6)

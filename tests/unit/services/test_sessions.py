@@ -23,11 +23,11 @@ from tests.unit.services.support import (
     until,
 )
 
-from offhook.app import Core, open_core
 from offhook.codes import CloseReason, EndReason
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application, DuplicatePolicy
 from offhook.domain.sessions import SessionState, StoryKind
-from offhook.errors import AccessDenied, Conflict, NotFound, SessionLimitReached
+from offhook.errors import AccessDenied, Conflict, NotFound, SessionLimitReached, Unavailable
 from offhook.functions.events import Context, StartSessionAttempted
 from offhook.functions.registry import Registry
 from offhook.ports import EndSession, FenceSession, SessionFilter
@@ -280,6 +280,50 @@ async def test_a_suspension_that_the_store_does_not_take_is_tried_again(core: Co
     assert core.sessions.unsaved == {}
     assert await states(core) == [SUSPENDED] * 4
     assert await states(core, "john") == [ACTIVE] and core.hub.get(witness.id) is witness.live
+
+
+async def test_a_node_ends_in_time_though_the_store_stays_away(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    stays = [await start(core, "jane") for _ in range(5)]
+    tries = 0
+
+    async def away(work: object) -> object:
+        nonlocal tries
+        tries += 1
+        raise Unavailable("away")
+
+    await core.reaper.start()
+    monkeypatch.setattr(core.store, "transact", away)
+    await asyncio.gather(*(lose(core, stay) for stay in stays))
+    tries = 0
+    await core.reaper.stop()
+    # Each try takes as long as the store may take to say that it is away.
+    assert tries == 1
+    assert set(core.sessions.unsaved) == {stay.id for stay in stays}
+
+
+async def test_a_session_that_is_resumed_during_the_retry_stops_nothing(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await start(core, "jane"), await start(core, "john")
+    transact = core.store.transact
+
+    async def away(work: object) -> object:
+        raise Unavailable("away")
+
+    await core.reaper.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(core.store, "transact", away)
+        await asyncio.gather(lose(core, first), lose(core, second))
+
+    async def slow(work: object) -> object:
+        monkeypatch.setattr(core.store, "transact", transact)
+        assert await resume(core, second, "john") is not None
+        return await transact(work)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(core.store, "transact", slow)
+    await core.reaper.stop()
+    assert core.sessions.unsaved == {}
+    assert await states(core, "jane") == [SUSPENDED] and await states(core, "john") == [ACTIVE]
 
 
 async def test_who_comes_back_before_the_retry_stays(core: Core, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from tests.unit.services.kandy import (
 )
 from tests.unit.services.support import Outlet, lose, sessions_of, set_policy, start, story_of, until
 
-from offhook.app import Core
 from offhook.codes import CloseReason, EndReason
+from offhook.core import Core
 from offhook.domain.accounts import Application, DuplicatePolicy
 from offhook.domain.events import PresenceChanged
 from offhook.domain.presence import NOT_THERE, Activity, Presence
@@ -474,7 +474,7 @@ async def test_what_was_got_is_owed_no_more_and_what_was_asked_again_is(core: Co
     got = (await stored(core, line)).owed
     await core.subscriptions.watch(identity, "", [BOB], Watching.GET)
     assert line.live is not None
-    await core.subscriptions.shown(line.id, got, dict(line.live.acked))
+    await core.subscriptions.shown(line.id, line.live.record.generation, got, dict(line.live.acked))
     after = await stored(core, line)
     assert after.owed == (Owed(BOB, after.version),) and after.watched == (BOB, "carol")
     await core.subscriptions.watch(identity, "", [BOB], Watching.STOP)

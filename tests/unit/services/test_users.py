@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from tests.unit.services.support import resume, sessions_of, start, until
 
-from offhook.app import Core
 from offhook.codes import EndReason
+from offhook.core import Core
 from offhook.domain.accounts import Application, UserChanges, UserFilter
 from offhook.domain.events import Origin, PresenceChanged, UserDeleted, UserUpdated
 from offhook.domain.values import JsonObject, PageRequest

@@ -17,6 +17,7 @@ from offhook.domain.events import Topic, UserUpdated
 from offhook.errors import Unavailable
 from offhook.ports import Publication, Transaction
 from offhook.storage import SQLiteStore, connection, worker
+from offhook.storage.sqlite_rows import SQLiteRows
 from offhook.storage.transaction import SQLTransaction
 
 TOPIC = Topic("user.1")
@@ -27,7 +28,9 @@ BIG = "x" * 200_000
 def raw(tx: Transaction) -> sqlite3.Connection:
     """The driver's connection beneath a transaction."""
     assert isinstance(tx, SQLTransaction)
-    return tx.leases._rows.connection
+    rows = tx.leases._rows
+    assert isinstance(rows, SQLiteRows)
+    return rows.connection
 
 
 @pytest.fixture
@@ -48,7 +51,8 @@ async def store(path: Path, heard: list[Publication]) -> AsyncIterator[SQLiteSto
 
 
 def publish(tx: Transaction) -> int:
-    return tx.publish(TOPIC, UserUpdated(USER)).offset
+    tx.publish(TOPIC, UserUpdated(USER))
+    return tx.head(TOPIC).offset
 
 
 async def goes_on(store: SQLiteStore, heard: list[Publication], offset: int) -> None:

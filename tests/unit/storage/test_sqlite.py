@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -35,7 +36,9 @@ from offhook.storage import (
     users,
 )
 from offhook.storage.connection import Durability
+from offhook.storage.lock import DataLock
 from offhook.storage.sqlite import database_path
+from offhook.storage.sqlite_rows import SQLiteRows
 from offhook.storage.statements import Statement
 from offhook.storage.transaction import SQLTransaction
 from offhook.storage.types import UtcTime
@@ -48,9 +51,16 @@ def nobody(publications: Sequence[Publication]) -> None:
     """Nobody listens."""
 
 
-def pragma(tx: Transaction, name: str) -> object:
+def raw(tx: Transaction) -> sqlite3.Connection:
+    """The driver's connection beneath a transaction."""
     assert isinstance(tx, SQLTransaction)
-    return tx.leases._rows.connection.execute(f"PRAGMA {name}").fetchone()[0]
+    rows = tx.leases._rows
+    assert isinstance(rows, SQLiteRows)
+    return rows.connection
+
+
+def pragma(tx: Transaction, name: str) -> object:
+    return raw(tx).execute(f"PRAGMA {name}").fetchone()[0]
 
 
 def add_application(name: str, tx: Transaction) -> Application:
@@ -58,7 +68,8 @@ def add_application(name: str, tx: Transaction) -> Application:
 
 
 def publish_to(topic: Topic, tx: Transaction) -> int:
-    return tx.publish(topic, UserUpdated(USER)).offset
+    tx.publish(topic, UserUpdated(USER))
+    return tx.head(topic).offset
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("normal", 1)])
@@ -132,9 +143,8 @@ async def test_hot_statements_are_served_by_an_index(tmp_path: Path, name: str) 
     statement = HOT[name]
 
     def plan(tx: Transaction) -> list[str]:
-        assert isinstance(tx, SQLTransaction)
-        parameters = (1,) * statement.sql.count("?")
-        explained = tx.leases._rows.connection.execute("EXPLAIN QUERY PLAN " + statement.sql, parameters)
+        sql = statement.sqlite.sql
+        explained = raw(tx).execute("EXPLAIN QUERY PLAN " + sql, (1,) * sql.count("?"))
         return [row[3] for row in explained]
 
     steps = await store.query(plan)
@@ -211,8 +221,7 @@ async def test_no_row_is_kept_of_messages_that_nobody_sees(tmp_path: Path) -> No
     store = await SQLiteStore.open(tmp_path / "offhook.db", nobody)
 
     def rows(tx: Transaction) -> int:
-        assert isinstance(tx, SQLTransaction)
-        return int(tx.leases._rows.connection.execute("SELECT count(*) FROM messages").fetchone()[0])
+        return int(raw(tx).execute("SELECT count(*) FROM messages").fetchone()[0])
 
     def work(tx: Transaction) -> list[int]:
         app = tx.applications.add(an_application()).id
@@ -330,3 +339,14 @@ async def test_sessions_of_a_user_of_many(tmp_path: Path) -> None:
     user_id = (await store.query(lambda tx: tx.sessions.get(ids[0]))).user_id  # type: ignore[union-attr]
     assert [session.id for session in await store.query(lambda tx: tx.sessions.live_of(user_id))] == ids
     await store.close()
+
+
+async def test_what_is_stored_is_its_owners_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    assert DataLock(folder).acquire()
+    store = await SQLiteStore.open(folder / "offhook.db", lambda publications: None)
+    await store.transact(lambda tx: tx.applications.add(an_application()))
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.iterdir()]}
+    await store.close()
+    assert modes.pop("data") == 0o700
+    assert {"offhook.db", "offhook.db-wal"} <= modes.keys() and set(modes.values()) == {0o600}

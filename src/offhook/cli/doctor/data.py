@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offhook.cli.doctor.findings import Finding, fail, ok, warn
+from offhook.cli.doctor.postgres import check_postgres
 from offhook.errors import OffhookError
 
 if TYPE_CHECKING:
@@ -69,15 +70,19 @@ def check_space(settings: Settings) -> Iterator[Finding]:
 
 def check_database(settings: Settings) -> Iterator[Finding]:
     """The database: whole, and of this version."""
-    from offhook.app import check_engines
+    from offhook.core import check_engines
     from offhook.storage.migrate import REVISION
+    from offhook.storage.opening import on_postgresql
     from offhook.storage.sqlite import database_path
 
     try:
         check_engines(settings)
+        if on_postgresql(settings):
+            yield from check_postgres(settings)
+            return
         path = database_path(settings)
     except OffhookError as error:
-        yield fail("database", error.message, "leave database_url and broker_url as they are")
+        yield fail("database", f"{error.message.rstrip('.')}.", "correct database_url and broker_url")
         return
     if not path.exists():
         yield ok("database", f"{path} will be made at the first start.")
@@ -99,6 +104,23 @@ def check_database(settings: Settings) -> Iterator[Finding]:
     else:
         text = f"{path} is of version {revision}, this program of {REVISION}."
         yield warn("database", text, "a start updates an older one; a newer one needs a newer Offhook")
+
+
+def check_secret(settings: Settings) -> Iterator[Finding]:
+    """The key that all nodes of a system must share."""
+    from offhook.storage.opening import on_postgresql
+
+    path = settings.data_dir / "secret.key"
+    if settings.secret_key is not None:
+        yield ok("secret", "secret_key is set; every machine must have the same.")
+    elif not on_postgresql(settings):
+        yield ok("secret", f"It is made and kept in {path}.")
+    elif path.exists():
+        text = f"secret_key is not set; the key in {path} is this machine's alone."
+        yield warn("secret", text, "if there is more than one machine, set the same secret_key on all of them")
+    else:
+        text = "secret_key is not set: each machine would make one of its own, and refuse what the others sign."
+        yield warn("secret", text, "set the same secret_key on all machines before the first start")
 
 
 def check_functions(settings: Settings) -> Iterator[Finding]:

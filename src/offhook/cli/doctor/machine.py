@@ -68,14 +68,15 @@ def check_clock(settings: Settings) -> Iterator[Finding]:
 
 
 def check_open_files(settings: Settings) -> Iterator[Finding]:
-    """The limit on open files: each connection is one."""
+    """The limit on open files: each connection is one, and each process has its own limit."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = settings.max_connections + SPARE_FILES
+    spare = SPARE_FILES + (settings.database_pool if settings.database_url else 0)
+    needed = settings.max_connections + spare
     if soft == resource.RLIM_INFINITY or soft >= needed:
         yield ok("open files", f"The limit is enough for {settings.max_connections} connections.")
         return
     text = f"The limit of {soft} open files is too low for {settings.max_connections} connections."
     way = f"ulimit -n {needed}" if hard == resource.RLIM_INFINITY or hard >= needed else "LimitNOFILE= of its service"
-    yield warn("open files", text, f"raise it ({way}), or lower max_connections to {max(1, soft - SPARE_FILES)}")
+    yield warn("open files", text, f"raise it ({way}), or lower max_connections to {max(1, soft - spare)}")

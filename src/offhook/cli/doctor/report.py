@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from offhook.cli.config import load_settings
-from offhook.cli.doctor import data, machine, network
+from offhook.cli.doctor import broker, data, machine, network
 from offhook.cli.doctor.findings import Finding, Level, fail, ok
 from offhook.cli.failures import ExitCode, Failure
 from offhook.cli.output import print_json
@@ -22,6 +22,8 @@ MACHINE: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
     data.check_directory,
     data.check_space,
     data.check_database,
+    broker.check_broker,
+    data.check_secret,
     network.check_server,
     network.check_tls,
     network.check_turn,

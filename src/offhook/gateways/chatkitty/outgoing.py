@@ -100,6 +100,10 @@ class Outgoing:
     def changed(self) -> None:
         """Only subscriptions change; see ``hub.Outlet``."""
 
+    def gap(self) -> None:
+        """What is missing cannot be told any more: the client is told to come back, and will be told to start over."""
+        self._fail(Unavailable("Some events were missed; connect again"), CloseReason.INTERNAL)
+
     def saved(self, proof: int) -> None:
         """What is sent does not depend on it; see ``hub.Outlet``."""
 

@@ -63,6 +63,7 @@ class Feed:
         "_live",
         "_over",
         "_released_at",
+        "_ripe",
         "_room",
         "_session_id",
         "_socket",
@@ -79,6 +80,7 @@ class Feed:
         self._live: LiveSession | None = None
         self._over = False
         self._released_at = 0.0
+        self._ripe: Subscription | None = None
         self._gap = False
         self._uc = False
         self._feeding = False
@@ -107,6 +109,8 @@ class Feed:
             spellings = self._spellings.get(event.user.name)
             if spellings is not None:
                 if topic[0] == "u":
+                    if self._fresh is not None:
+                        self._fresh.difference_update(spellings)
                     in_background(self._owe(live, spellings))
                 else:
                     for spelling in spellings:
@@ -143,7 +147,24 @@ class Feed:
             self._spellings = {name: spelt for name, spelt in kept if spelt}
             if IM not in live.subscription.services:
                 self._im_begun, self._im_since = False, None
-        asyncio.get_running_loop().call_later(ANSWER_FIRST, self._sync)
+            elif not self._im_begun and not live.held:
+                # What comes from now on is for the client, even if this socket does not live to tell it.
+                live.fall_behind(self._window.sent)
+            self._ripen_later(live.subscription)
+
+    def _ripen_later(self, subscription: Subscription) -> None:
+        """A request was answered just now, or is about to be: what it asked for is to come later."""
+        asyncio.get_running_loop().call_later(ANSWER_FIRST, self._ripen, subscription)
+
+    def _ripen(self, subscription: Subscription) -> None:
+        """The client listens for what it asked for until then."""
+        if self._ripe is None or subscription.version >= self._ripe.version:
+            self._ripe = subscription
+        self._sync()
+
+    def gap(self) -> None:
+        """Some of what the client was to be told is gone: it is told all of it anew, or to start over."""
+        self._sync()
 
     # --- proofs -----------------------------------------------------------------------------------------------------
 
@@ -170,7 +191,10 @@ class Feed:
             got = frozenset(mark.owed)
             if live.subscription is not None:
                 live.subscription = shown(live.subscription, got)
-            in_background(self._gateway.subscriptions.shown(live.id, got, dict(live.acked)))
+            if self._ripe is not None:
+                self._ripe = shown(self._ripe, got)
+            seen = dict(live.acked)
+            in_background(self._gateway.subscriptions.shown(live.id, live.record.generation, got, seen))
 
     def saved(self, proof: int) -> None:
         """What the client is known to have got is stored, so that even after a crash it is not sent again."""
@@ -241,16 +265,21 @@ class Feed:
     def _sync(self) -> None:
         """Sees to it that what is told to the client is in line with its subscription, and that it misses nothing."""
         self._again = True
-        if self._live is not None and not self._over and not self._feeding:
+        # Before the client listens there is nothing to do; then this comes again.
+        if self._live is not None and self._ripe is not None and not self._over and not self._feeding:
             self._feeding = True
             in_background(self._bring_up())
 
     async def _bring_up(self) -> None:
         try:
-            while self._again and (live := self._live) is not None and not self._over:
+            while self._again and not self._over:
+                live = self._live
+                if live is None:
+                    return
                 self._again = False
                 await self._bring_in_line(live)
-                self._again = self._again or (live.held and self._has_room and not live.gone)
+                behind = live.held and self._has_room and not live.gone and not self._awaits_messages(live)
+                self._again = self._again or behind
         except Exception:
             # It stays held, or owed, and the timer tries again.
             log.exception("bring_up_failed", session=self._session_id)
@@ -259,25 +288,35 @@ class Feed:
         finally:
             self._feeding = False
 
+    def _awaits_messages(self, live: LiveSession) -> bool:
+        """Whether the client has asked for messages and does not listen for them yet: until then they are kept back."""
+        return live.subscription is not None and IM in live.subscription.services and not self._im_begun
+
     async def _bring_in_line(self, live: LiveSession) -> None:
         await self.ready()
+        subscription, newest = self._ripe, live.subscription
+        if subscription is None or newest is None:
+            return
+        self._fresh = set()
+        try:
+            await self._catch_up(live, subscription, newest)
+        finally:
+            self._fresh = None
+
+    async def _catch_up(self, live: LiveSession, subscription: Subscription, newest: Subscription) -> None:
         hub, window = self._gateway.hub, self._window
         own, everybody = user_topic(live.user_id), application_topic(live.application.id)
-        subscription = live.subscription
-        if subscription is None:
-            return
-        spellings: dict[str, tuple[str, ...]] = {}
-        for spelling in subscription.watched:
-            name = user_of(spelling)
-            spellings[name] = (*spellings.get(name, ()), spelling)
+        spellings = _spellings(subscription, newest)
         names = frozenset(spellings)
-        im_begins = IM in subscription.services and not self._im_begun
+        # Who gave messages up and asked for them again begins with what was asked for last.
+        asked_last = IM in newest.services and subscription.im_since == newest.im_since
+        im_begins = IM in subscription.services and asked_last and not self._im_begun
         self._note_heard(live)
         if not live.held and (im_begins or names != live.watched):
             live.fall_behind(window.sent)
         live.share = max(map(len, spellings.values()), default=1)
         self._spellings = spellings
-        await hub.watch(live, names)
+        await hub.watch(live, names, subscription.watched_since)
         if live.gone:
             return
         if names:
@@ -291,28 +330,46 @@ class Feed:
             if asked_now and live.places is not None and live.places[own].offset > since:
                 # Messages that came between the client's request and now.
                 live.places[own] = Position(live.record.epoch, since)
-            await self._send_backlog(live, subscription.backlog)
+            # Whoever gives messages up meanwhile, and asks for them again, begins anew.
             self._im_begun = True
-        elif IM not in subscription.services:
+            try:
+                await self._send_backlog(live, subscription.backlog)
+            except BaseException:
+                self._im_begun = False
+                raise
+        elif IM not in newest.services:
             self._im_begun, self._im_since = False, None
+        if self._awaits_messages(live):
+            return
         await hub.release(live)
         self._released_at = self._gateway.timers.now
         if self._gap or own in live.lost:
             # What is missing cannot be told any more: the client is to start over.
             await self._start_over(live)
             return
-        if everybody in live.lost:
-            await self._owe_all(live)
+        owing = await self._owe_all(live) if everybody in live.lost else 0
         under_way = window.owed_under_way
-        owed = [one for one in live.subscription.owed if one not in under_way] if live.subscription else []
+        # What is asked for meanwhile, be it again, is told after its answer.
+        known = () if live.subscription is None else live.subscription.owed
+        still_owed = {one.name for one in known}
+        ripe = (
+            *(one for one in known if one.asked == owing),
+            *(one for one in subscription.owed if one.name in still_owed),
+        )
+        owed = [one for one in dict.fromkeys(ripe) if one not in under_way]
         if owed:
             await self._send_owed(live, owed)
 
-    async def _owe_all(self, live: LiveSession) -> None:
-        """Too much happened to those whom the client watches: it is told how they are now."""
+    async def _owe_all(self, live: LiveSession) -> int:
+        """Too much happened to those whom the client watches: it is told how they are now.
+
+        Returns the subscription's version that says so.
+        """
+        self._fresh = set()
         subscription = await self._gateway.subscriptions.owe(live.id)
         live.lost -= {application_topic(live.application.id)}
         self._learn(live, subscription)
+        return 0 if subscription is None else subscription.version
 
     async def _owe(self, live: LiveSession, names: Sequence[str]) -> None:
         """A block came or went: how a user is for this client from now on, only the store knows."""
@@ -339,7 +396,7 @@ class Feed:
     async def _send_backlog(self, live: LiveSession, until: int) -> None:
         """Tells of the messages that waited when the client began to ask for messages."""
         after = max(live.taken, self._window.message)
-        while self._live is live and after < until:
+        while self._live is live and self._im_begun and after < until:
             page = await self._gateway.messages.undelivered(live.user_id, after, until, HISTORY_PAGE)
             for message in page:
                 after = self._window.message = message.id
@@ -350,17 +407,24 @@ class Feed:
 
     async def _send_owed(self, live: LiveSession, owed: Sequence[Owed]) -> None:
         """Tells the presence that a client has asked for, unless an event that came meanwhile told something newer."""
-        self._fresh = set()
-        try:
-            names = list(dict.fromkeys(one.name for one in owed))
-            found = await self._gateway.subscriptions.presence(live.application.id, live.user_id, names)
-            for one in owed:
-                if not self._window.room(1 + live.share):
-                    await self.ready()
-                if self._live is not live:
-                    return
-                if one.name not in self._fresh:
-                    self._tell(notifications.owed(self._session_id, one, found[one.name]))
-                self._window.add_owed(one)
-        finally:
-            self._fresh = None
+        names = list(dict.fromkeys(one.name for one in owed))
+        found = await self._gateway.subscriptions.presence(live.application.id, live.user_id, names)
+        for one in owed:
+            if not self._window.room(1 + live.share):
+                await self.ready()
+            if self._live is not live:
+                return
+            if self._fresh is None or one.name not in self._fresh:
+                self._tell(notifications.owed(self._session_id, one, found[one.name]))
+            self._window.add_owed(one)
+
+
+def _spellings(asked: Subscription, newest: Subscription) -> dict[str, tuple[str, ...]]:
+    """The users whom a client watches, as it spells them: those it has asked for and has not stopped to watch since."""
+    still = frozenset(newest.watched)
+    spellings: dict[str, tuple[str, ...]] = {}
+    for spelling in asked.watched:
+        if spelling in still:
+            name = user_of(spelling)
+            spellings[name] = (*spellings.get(name, ()), spelling)
+    return spellings

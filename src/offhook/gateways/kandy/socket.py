@@ -119,7 +119,12 @@ class NotificationSocket(Feed):
             if live.subscription is not None and IM in live.subscription.services:
                 self._im_before = live.subscription.im_since
             self._window.sent = dict(live.acked)
-            self._sync()
+            if live.subscription is not None and live.subscription.owed:
+                # It may have asked for that a moment ago.
+                self._ripen_later(live.subscription)
+            else:
+                self._ripe = live.subscription
+                self._sync()
 
     async def _get_session(self) -> LiveSession | None:
         # A token of ours is checked with the rest; others take their time.

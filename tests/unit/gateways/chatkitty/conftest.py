@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from offhook.app import Core, open_core
 from offhook.codes import CloseReason
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application
 from offhook.domain.limits import Rate
 from offhook.gateways.background import settle

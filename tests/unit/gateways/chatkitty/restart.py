@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.unit.gateways.chatkitty.conftest import BASE_URL, Client, Connect, gateway_of
 
-from offhook.app import Core, open_core
+from offhook.core import Core, open_core
 from offhook.gateways.background import settle
 from offhook.gateways.chatkitty.connection import Connection
 from offhook.gateways.chatkitty.gateway import Opening

@@ -6,13 +6,14 @@ import asyncio
 import base64
 import json
 import time
+from dataclasses import replace
 
 import jwt
 import pytest
 from tests.unit.gateways.chatkitty.conftest import Client, Connect
 
-from offhook.app import Core
 from offhook.codes import CloseReason, EndReason
+from offhook.core import Core
 from offhook.domain.accounts import Application, DuplicatePolicy, SessionPolicy, TokenPolicy
 from offhook.domain.limits import Rate
 from offhook.domain.sessions import SessionState
@@ -439,14 +440,32 @@ async def test_a_token_takes_the_name_back_from_a_guest(connect: Connect, core: 
     assert (await refused(connect(), "alice"))["error"] == "AccessDeniedError"
 
 
+async def disabled_elsewhere(core: Core) -> Application:
+    """Another node disables the application, which this one has not heard yet."""
+    application = await core.applications.by_api_key("key-default")
+    await core.store.transact(lambda tx: tx.applications.save(replace(application, enabled=False)))
+    return application
+
+
 async def test_an_application_that_is_disabled_ends_the_starts_under_way(connect: Connect, core: Core) -> None:
     client = connect()
-    await core.applications.by_api_key("key-default")
+    application = await disabled_elsewhere(core)
     client.send("CONNECT", {"StompX-User": "jane", "accept-version": "1.2"})
-    core.sessions.application_closed((await core.applications.get("default")).id, True)
+    core.sessions.application_closed(application.id, True)
     assert (await client.frame()).command == "ERROR"
     await settle()
     assert not (await core.sessions.list(SessionFilter(live=True), PageRequest())).items
+
+
+async def test_that_an_application_is_disabled_is_believed_only_if_it_is_so(connect: Connect, core: Core) -> None:
+    """The older of two words may be heard last."""
+    jane = await connect().bootstrap("jane")
+    application = await core.applications.by_api_key("key-default")
+    core.sessions.application_closed(application.id, True)
+    assert (await connect().connect("john")).command == "CONNECTED"
+    core.sessions.application_closed(application.id, True)
+    await core.reconciler.reconcile()
+    assert jane.socket.closed is None and len(core.hub) == 2
 
 
 async def test_nothing_after_a_fatal_frame_is_done(connect: Connect) -> None:
@@ -522,10 +541,10 @@ async def test_who_is_replaced_is_told_although_the_newcomer_fails(connect: Conn
     policy = SessionPolicy(max_sessions=1, duplicates=DuplicatePolicy.END_OLDEST)
     await core.applications.change("default", ApplicationChanges(sessions=policy))
     old = await connect().bootstrap("jane")
-    await core.applications.by_api_key("key-default")
+    application = await disabled_elsewhere(core)
     new = connect()
     new.send("CONNECT", {"StompX-User": "jane", "accept-version": "1.2"})
-    core.sessions.application_closed((await core.applications.get("default")).id, True)
+    core.sessions.application_closed(application.id, True)
     assert (await new.frame()).command == "ERROR"
     await old.frame("ERROR")
     assert await old.closing() is CloseReason.SESSION_ENDED

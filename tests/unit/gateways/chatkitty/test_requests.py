@@ -7,7 +7,7 @@ import json
 import pytest
 from tests.unit.gateways.chatkitty.conftest import Client, Connect
 
-from offhook.app import Core
+from offhook.core import Core
 from offhook.domain.accounts import Application
 from offhook.services.signing import Grant
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tests.unit.gateways.chatkitty.conftest import Client, Connect
 
-from offhook.app import Core, open_core
 from offhook.codes import CloseReason, EndReason
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application, SessionPolicy, UserChanges
 from offhook.domain.events import Position, Topic, application_topic
 from offhook.domain.limits import Rate

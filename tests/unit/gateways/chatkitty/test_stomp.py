@@ -8,8 +8,8 @@ import json
 import pytest
 from tests.unit.gateways.chatkitty.conftest import Client, Connect
 
-from offhook.app import Core
 from offhook.codes import CloseReason
+from offhook.core import Core
 from offhook.domain.accounts import Application, UserChanges
 from offhook.gateways.background import settle
 from offhook.protocols import stomp

@@ -14,8 +14,8 @@ from itertools import count
 
 import pytest
 
-from offhook.app import Core
 from offhook.codes import CloseReason
+from offhook.core import Core
 from offhook.domain.accounts import Application
 from offhook.domain.sessions import Client
 from offhook.domain.subscriptions import CALL, IM, PRESENCE, Product

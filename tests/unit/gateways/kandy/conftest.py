@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlencode
 
 import pytest
 
-from offhook.app import Core, open_core
+from offhook.core import Core, open_core
 from offhook.domain.accounts import Application
 from offhook.domain.limits import Rate
 from offhook.gateways.background import settle

@@ -28,8 +28,8 @@ from hypothesis.stateful import (
 from tests.unit.gateways.kandy.browser import Device, Page, hurry, subscribed
 from tests.unit.gateways.kandy.conftest import gateway_of
 
-from offhook.app import Core, open_core
 from offhook.codes import CloseReason, EndReason
+from offhook.core import Core, open_core
 from offhook.domain.accounts import User
 from offhook.domain.presence import Activity, Presence, choosing
 from offhook.domain.subscriptions import CALL, IM, PRESENCE
@@ -289,7 +289,12 @@ class FeedModel(RuleBasedStateMachine):
     @invariant()
     def texts_come_once_and_in_order(self) -> None:
         for model in self.models:
-            order = [self.sent.index(text) for text in model.device.page.texts]
+            page = model.device.page
+            order = [self.sent.index(text) for text in page.texts]
+            if page.told:
+                # What was unproved on one socket comes in another order, and among new things, on the next: presence
+                # and messages are two topics. If that one breaks, too, a page may have forgotten what it got first.
+                order = list(dict.fromkeys(order))
             assert order == sorted(set(order)), order
 
     @invariant()

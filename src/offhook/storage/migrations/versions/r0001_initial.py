@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 _id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+_name = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 _time = sa.BigInteger
 _json = sa.Text
 
@@ -18,15 +19,15 @@ _json = sa.Text
 def upgrade() -> None:
     op.create_table(
         "meta",
-        sa.Column("key", sa.String, primary_key=True),
+        sa.Column("key", _name, primary_key=True),
         sa.Column("value", sa.String, nullable=False),
     )
     op.create_table(
         "applications",
         sa.Column("id", _id, primary_key=True),
-        sa.Column("name", sa.String, nullable=False, unique=True),
-        sa.Column("domain", sa.String, nullable=False, unique=True),
-        sa.Column("api_key", sa.String, nullable=False, unique=True),
+        sa.Column("name", _name, nullable=False, unique=True),
+        sa.Column("domain", _name, nullable=False, unique=True),
+        sa.Column("api_key", _name, nullable=False, unique=True),
         sa.Column("client_id", sa.String, nullable=False),
         sa.Column("client_secret_hash", sa.String, nullable=False),
         sa.Column("created_at", _time, nullable=False),
@@ -47,9 +48,9 @@ def _create_users() -> None:
         "users",
         sa.Column("id", _id, primary_key=True),
         sa.Column("application_id", _id, sa.ForeignKey("applications.id", ondelete="CASCADE"), nullable=False),
-        sa.Column("name", sa.String, nullable=False),
+        sa.Column("name", _name, nullable=False),
         sa.Column("display_name", sa.String, nullable=False),
-        sa.Column("display_key", sa.String, nullable=False),
+        sa.Column("display_key", _name, nullable=False),
         sa.Column("created_at", _time, nullable=False),
         sa.Column("picture", sa.String),
         sa.Column("guest", sa.Boolean, nullable=False),
@@ -81,7 +82,7 @@ def _create_sessions() -> None:
         sa.Column("id", _id, primary_key=True),
         sa.Column("application_id", _id, sa.ForeignKey("applications.id", ondelete="CASCADE"), nullable=False),
         sa.Column("user_id", _id, nullable=False),
-        sa.Column("user_name", sa.String, nullable=False),
+        sa.Column("user_name", _name, nullable=False),
         sa.Column("protocol", sa.String, nullable=False),
         sa.Column("agent", sa.String, nullable=False),
         sa.Column("address", sa.String, nullable=False),
@@ -89,7 +90,7 @@ def _create_sessions() -> None:
         sa.Column("authentication", sa.String, nullable=False),
         sa.Column("state", sa.String, nullable=False),
         sa.Column("generation", sa.Integer, nullable=False),
-        sa.Column("node", sa.String, nullable=False),
+        sa.Column("node", _name, nullable=False),
         sa.Column("started_at", _time, nullable=False),
         sa.Column("connected_at", _time, nullable=False),
         sa.Column("suspended_at", _time),
@@ -127,7 +128,7 @@ def _create_sessions() -> None:
 def _create_journal() -> None:
     op.create_table(
         "topics",
-        sa.Column("topic", sa.String, primary_key=True),
+        sa.Column("topic", _name, primary_key=True),
         sa.Column("head", _id, nullable=False),
         sa.Column("closed_at", _time),
         sqlite_with_rowid=False,
@@ -137,7 +138,7 @@ def _create_journal() -> None:
     op.create_table(
         "journal",
         sa.Column("id", _id, primary_key=True),
-        sa.Column("topic", sa.String, nullable=False),
+        sa.Column("topic", _name, nullable=False),
         sa.Column("offset", _id, nullable=False),
         sa.Column("event", sa.LargeBinary, nullable=False),
         sa.Column("created_at", _time, nullable=False),
@@ -145,7 +146,7 @@ def _create_journal() -> None:
     )
     op.create_table(
         "leases",
-        sa.Column("name", sa.String, primary_key=True),
+        sa.Column("name", _name, primary_key=True),
         sa.Column("holder", sa.String, nullable=False),
         sa.Column("expires_at", _time, nullable=False),
     )

@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 _id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+_name = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 _time = sa.BigInteger
 _json = sa.Text
 
@@ -24,7 +25,7 @@ def upgrade() -> None:
     _create_messages()
     op.create_table(
         "used_tokens",
-        sa.Column("digest", sa.String, primary_key=True),
+        sa.Column("digest", _name, primary_key=True),
         sa.Column("until", _time, nullable=False),
         sqlite_with_rowid=False,
     )
@@ -32,7 +33,7 @@ def upgrade() -> None:
 
 
 def _extend_applications() -> None:
-    op.add_column("applications", sa.Column("domain_key", sa.String))
+    op.add_column("applications", sa.Column("domain_key", _name))
     applications = sa.table("applications", sa.column("id"), sa.column("domain"), sa.column("domain_key"))
     connection = op.get_bind()
     taken: set[str] = set()

@@ -10,8 +10,8 @@ import pytest
 from tests.unit.gateways.kandy.browser import Device, hurry, subscribed
 from tests.unit.gateways.kandy.conftest import ALICE, BOB, gateway_of
 
-from offhook.app import Core, open_core
 from offhook.codes import CloseReason
+from offhook.core import Core, open_core
 from offhook.domain.presence import Activity, Presence, choosing
 from offhook.gateways.background import settle
 from offhook.gateways.kandy.gateway import Gateway

@@ -11,7 +11,7 @@ from tests.unit.gateways.kandy.browser import Device, subscribed, until
 from tests.unit.gateways.kandy.conftest import ALICE, BOB
 from tests.unit.gateways.kandy.sockets.conftest import choose, connected, send, watched
 
-from offhook.app import Core
+from offhook.core import Core
 from offhook.domain.accounts import Application, UserChanges
 from offhook.domain.events import user_topic
 from offhook.domain.presence import Activity
@@ -68,20 +68,41 @@ async def test_a_watch_that_failed_half_way_is_done_again(
     assert len(calls) > 1 and watched(core, alice) == frozenset({BOB})
 
 
-async def test_messages_between_the_request_and_a_full_window_are_told(
+async def test_messages_between_the_request_and_the_first_are_told_by_the_next_socket(
+    gateway: Gateway, core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await connected(gateway, core, ALICE, PRESENCE)
+    monkeypatch.setattr(feed_module, "ANSWER_FIRST", 5.0)
+    await alice.renew(PRESENCE, IM)
+    await send(core, "between")
+    live = core.hub.get(alice.id)
+    # Nothing proves anything of what is kept back.
+    assert live is not None and live.held
+    await alice.lose()
+    monkeypatch.setattr(feed_module, "ANSWER_FIRST", 0.005)
+    await alice.connect()
+    await until(lambda: alice.page.texts == ["between"])
+    await send(core, "after")
+    await until(lambda: alice.page.texts == ["between", "after"])
+
+
+async def test_messages_asked_for_are_kept_back_though_another_answer_is_due(
     gateway: Gateway, core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = await connected(gateway, core, ALICE, PRESENCE)
     monkeypatch.setattr(feed_module, "ANSWER_FIRST", 0.05)
+    await alice.watch(BOB, action=Watching.GET)
+    live, handler = core.hub.get(alice.id), alice.wire.handler
+    await until(lambda: live is not None and live.subscription is not None and bool(live.subscription.owed))
+    monkeypatch.setattr(feed_module, "ANSWER_FIRST", 5.0)
     await alice.renew(PRESENCE, IM)
     await send(core, "between")
-    live = core.hub.get(alice.id)
-    assert live is not None and not live.held
-    # As it does when the window is full.
-    live.fall_behind(alice.wire.handler._window.sent)
+    await until(lambda: handler._ripe is not None and bool(handler._ripe.owed) and not handler._feeding)
+    assert live is not None and live.held
+    await alice.lose()
+    monkeypatch.setattr(feed_module, "ANSWER_FIRST", 0.005)
+    await alice.connect()
     await until(lambda: alice.page.texts == ["between"])
-    await send(core, "after")
-    await until(lambda: alice.page.texts == ["between", "after"])
 
 
 async def test_who_is_told_nothing_of_the_own_topic_keeps_up_with_it(
@@ -110,7 +131,7 @@ async def test_presence_that_is_told_again_is_taken_if_it_has_changed(gateway: G
         session = tx.sessions.get(alice.id)
         assert session is not None
         own = user_topic(alice.user_id)
-        tx.sessions.save_positions([(alice.id, {own: session.positions[own]})])
+        tx.sessions.save_positions([(alice.id, session.generation, {own: session.positions[own]})])
 
     await core.store.transact(forget)
     await choose(core, BOB, Activity.BUSY)

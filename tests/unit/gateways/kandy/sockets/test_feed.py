@@ -9,13 +9,14 @@ from tests.unit.gateways.kandy.browser import SERVICES, WAIT, Device, subscribed
 from tests.unit.gateways.kandy.conftest import ALICE, BOB
 from tests.unit.gateways.kandy.sockets.conftest import choose, connected, send, service_known, watched
 
-from offhook.app import Core
 from offhook.codes import EndReason
+from offhook.core import Core
 from offhook.domain.accounts import Application
 from offhook.domain.presence import Activity
 from offhook.domain.subscriptions import CALL, IM, PRESENCE, Product
 from offhook.errors import Unavailable
 from offhook.gateways.background import settle
+from offhook.gateways.kandy import feed as feed_module
 from offhook.gateways.kandy.gateway import Gateway
 from offhook.gateways.kandy.window import LIMIT
 from offhook.services.subscriptions import Watching
@@ -173,6 +174,69 @@ async def test_a_watched_user_is_told_once_and_then_every_change(gateway: Gatewa
     await core.sessions.end(bob.id, EndReason.OPERATOR)
     await until(lambda: alice.page.shown == {BOB: ("closed", "unknown", "")})
     assert alice.page.told == [(BOB, "unknown"), (BOB, "active"), (BOB, "busy"), (BOB, "unknown")]
+
+
+async def test_every_change_since_the_answer_is_told(gateway: Gateway, core: Core) -> None:
+    """Whatever comes between the watch and the socket: a slow network, or a server that is killed."""
+    await connected(gateway, core, BOB)
+    await choose(core, BOB, Activity.LUNCH)
+    alice = await subscribed(gateway, core, ALICE)
+    await alice.watch(BOB)
+    await choose(core, BOB, Activity.AWAY, Activity.BUSY)
+    await alice.connect()
+    await until(lambda: len(alice.page.told) >= 2)
+    await alice.watch("carol@example.com")
+    await until(lambda: "carol@example.com" in alice.page.shown)
+    assert alice.page.told == [(BOB, "away"), (BOB, "busy"), ("carol@example.com", "unknown")]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 3, 10, 30])
+async def test_nothing_that_was_asked_for_comes_before_the_answer(
+    gateway: Gateway, core: Core, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """Clients do not listen before; and they ask as soon as their socket is open."""
+    monkeypatch.setattr(feed_module, "ANSWER_FIRST", 0.1)
+    loop = asyncio.get_running_loop()
+    alice = await subscribed(gateway, core, ALICE)
+    alice.open()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for number in (1, 2):
+        await alice.watch(f"{number}@example.com")
+        answered_at = loop.time()
+        await until(lambda number=number: len(alice.page.shown) == number)  # type: ignore[misc]
+        assert loop.time() - answered_at > 0.08
+
+
+async def test_who_asks_without_a_pause_is_told_all_the_same(
+    gateway: Gateway, core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "ANSWER_FIRST", 0.05)
+    alice = await connected(gateway, core)
+    await send(core, "one")
+    await alice.lose()
+    await send(core, "two")
+    alice.open()
+    asked = 0
+    async with asyncio.timeout(WAIT):
+        while alice.page.texts != ["one", "two"] or BOB not in alice.page.shown:
+            await alice.watch(BOB, action=Watching.GET)
+            asked += 1
+    assert asked > 1
+
+
+async def test_a_block_since_the_watch_hides_the_user(gateway: Gateway, core: Core, application: Application) -> None:
+    bob = await connected(gateway, core, BOB)
+    await choose(core, BOB, Activity.LUNCH)
+    alice = await subscribed(gateway, core, ALICE)
+    await alice.watch(BOB)
+    await choose(core, BOB, Activity.AWAY)
+    hidden, viewer = await core.users.by_name(application, BOB), await core.users.by_name(application, ALICE)
+    await core.users.block(application, hidden.id, viewer.id)
+    await alice.connect()
+    await until(lambda: bool(alice.page.told))
+    assert set(alice.page.told) == {(BOB, "unknown")}
+    assert core.hub.get(bob.id) is not None
 
 
 async def test_the_second_user_watched_brings_back_nothing_of_the_past(gateway: Gateway, core: Core) -> None:

@@ -9,8 +9,8 @@ from tests.unit.gateways.kandy.browser import CLIENT, Device, Wire, subscribed, 
 from tests.unit.gateways.kandy.conftest import ALICE, BOB, PASSWORD
 from tests.unit.gateways.kandy.sockets.conftest import PING, choose, connected, send
 
-from offhook.app import Core
 from offhook.codes import CloseReason, EndReason
+from offhook.core import Core
 from offhook.domain.accounts import Application, UserChanges
 from offhook.domain.events import application_topic, user_topic
 from offhook.domain.presence import Activity
