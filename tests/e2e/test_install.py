@@ -27,6 +27,9 @@ ALLOWED = {
 }
 """The SDK, what it names, and what that needs in turn."""
 IMPORT_LIMIT = 0.150
+"""Seconds of the processor, where that is faster than :data:`IMPORT_RATIO` says."""
+IMPORT_RATIO = 2.75
+"""What an import may take beside one of asyncio, so that a slow machine asks for no more than a fast one."""
 
 PROGRAM = """
 from __future__ import annotations
@@ -88,11 +91,14 @@ def test_only_what_the_sdk_needs_is_installed(python: Path) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("module", ["offhook.chatkitty", "offhook.kandy"])
 def test_it_imports_fast(python: Path, module: str) -> None:
-    code = f"import time; begin = time.process_time(); import {module}; print(time.process_time() - begin)"
-    # One of some, and the time of the processor: the first run writes the compiled files, and other work on the machine
-    # is not its fault.
-    took = (float(run(str(python), "-c", code).stdout) for _ in range(30))
-    assert any(seconds < IMPORT_LIMIT for seconds in took)
+    def took(name: str) -> float:
+        code = f"import time; begin = time.process_time(); import {name}; print(time.process_time() - begin)"
+        return float(run(str(python), "-c", code).stdout)
+
+    # The best of some, and the time of the processor: the first run writes the compiled files, and other work on the
+    # machine is not its fault.
+    floor, best = (min(times) for times in zip(*((took("asyncio"), took(module)) for _ in range(10)), strict=True))
+    assert best < max(IMPORT_LIMIT, IMPORT_RATIO * floor), f"{best:.3f} s beside {floor:.3f} s of asyncio"
 
 
 @pytest.mark.timeout(300)
