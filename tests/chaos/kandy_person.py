@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import pairwise
 
 from tests.kandy_client import Account, KandyClient, Lost, Refused, Rule, Shown
@@ -220,12 +220,11 @@ def order_wrongs(people: Sequence[KandyPerson]) -> list[str]:
                 who = f"{hearer.name}'s client {index}"
                 numbers = texts_of(client, author.name)
                 wrongs += [
-                    f"{who} got {author.name}'s message {later} after {earlier}"
-                    for earlier, later in pairwise(numbers)
-                    if later <= earlier
+                    f"{who} got {author.name}'s message {wrong}"
+                    for wrong in _message_wrongs(numbers, set(author.sent.get(hearer.name, ())))
                 ]
-                if numbers and numbers[-1] > author.tried.get(hearer.name, 0):
-                    wrongs.append(f"{who} got {author.name}'s message {numbers[-1]}, which nobody sent")
+                if max(numbers, default=0) > author.tried.get(hearer.name, 0):
+                    wrongs.append(f"{who} got {author.name}'s message {max(numbers)}, which nobody sent")
                 wrongs += [f"{who} {wrong}" for wrong in _presence_wrongs(client.presence.get(author.name, ()))]
     return wrongs
 
@@ -245,6 +244,22 @@ def unseen(people: Sequence[KandyPerson]) -> list[str]:
 
 def _numbers(client: KandyClient, name: str) -> set[int]:
     return {number_in(shown.note) for shown in client.presence.get(name, ())}
+
+
+def _message_wrongs(numbers: Sequence[int], acknowledged: Set[int]) -> list[str]:
+    """Each comes once, and what was acknowledged before anything that was sent after it.
+
+    A message whose sender gave its request up may still be stored when others, sent after it, already are.
+    """
+    wrongs, last, got = [], 0, set[int]()
+    for number in numbers:
+        if number in got:
+            wrongs.append(f"{number} twice")
+        elif number < last and number in acknowledged:
+            wrongs.append(f"{number}, which was acknowledged, after {last}")
+        last = max(last, number)
+        got.add(number)
+    return wrongs
 
 
 def _presence_wrongs(seen: Sequence[Shown]) -> list[str]:
