@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from offhook.broker import MEMORY
 from offhook.codes import CloseReason
 from offhook.core import Core, check_engines, open_core
 from offhook.domain.limits import Rate
@@ -106,7 +107,8 @@ class Server:
             ),
             stomp_limits=stomp.Limits(max_frame=settings.max_frame, max_body=settings.max_frame),
         )
-        self._chatkitty = ChatKittyDoor(gateway, settings, self._proxies)
+        nodes = None if settings.broker_url == MEMORY else (core.broker, core.questions)
+        self._chatkitty = ChatKittyDoor(gateway, settings, self._proxies, nodes)
         self._routes = Routes(gateway, core.pictures, self._chatkitty.base_url)
         kandy = KandyGateway(
             applications=core.applications,

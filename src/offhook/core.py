@@ -21,6 +21,7 @@ from offhook.functions.runner import FunctionRunner
 from offhook.functions.webhook import Webhooks
 from offhook.gateways.background import in_background
 from offhook.ports import (
+    Answer,
     ApplicationChanged,
     BlocksChanged,
     Clock,
@@ -28,6 +29,7 @@ from offhook.ports import (
     EndSession,
     FenceSession,
     Publication,
+    Question,
     Store,
     SubscriptionChanged,
 )
@@ -42,6 +44,7 @@ from offhook.services.logins import Logins
 from offhook.services.messages import MessageService
 from offhook.services.passwords import Passwords
 from offhook.services.pictures import PictureService
+from offhook.services.questions import Questions
 from offhook.services.reaper import Reaper
 from offhook.services.reconcile import Reconciler
 from offhook.services.sessions import SessionService
@@ -117,6 +120,7 @@ class Core:
     passwords: Passwords
     reaper: Reaper
     reconciler: Reconciler
+    questions: Questions
 
     def hmac_key(self, application: Application) -> str:
         """The key with which the application's back end makes its users' HMAC tokens."""
@@ -224,6 +228,7 @@ async def open_core(settings: Settings, registry: Registry | None = None) -> Asy
             passwords,
             reaper,
             reconciler,
+            Questions(broker, node),
         )
         broker.start(
             node,
@@ -258,6 +263,10 @@ class _Commands:
                 in_background(self._core.sessions.ended_elsewhere(command))
             case FenceSession():
                 in_background(self._core.sessions.fenced_elsewhere(command))
+            case Question():
+                in_background(self._core.questions.asked(command))
+            case Answer():
+                self._core.questions.answered(command)
 
 
 def check_engines(settings: Settings) -> None:

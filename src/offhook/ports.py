@@ -383,7 +383,35 @@ class SubscriptionChanged:
     subscription: Subscription
 
 
-Command = EndSession | FenceSession | ApplicationChanged | BlocksChanged | SubscriptionChanged
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Command to one node: answer this.
+
+    Attributes:
+        node: who asks, and is to be sent the ``Answer``.
+        number: of the question, unlike that of any other open question of this node.
+        body: what is asked, in words of whoever asks.
+    """
+
+    node: str
+    number: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Command to the node that asked.
+
+    Attributes:
+        number: of its question.
+        body: what was found, or None: the asked node does not have what the question is about.
+    """
+
+    number: int
+    body: bytes | None
+
+
+Command = EndSession | FenceSession | ApplicationChanged | BlocksChanged | SubscriptionChanged | Question | Answer
 
 EVERY_NODE = "*"
 

@@ -260,15 +260,3 @@ def test_proxies_wait_longer_than_an_idle_socket_is_silent(
     assert waits and all(int(wait) > settings.ping_interval + settings.ping_timeout for wait in waits)
     for path in ("admin", "metrics", "readyz"):
         assert path in text
-    # Both find the session of a SockJS request that is no WebSocket, and of nothing else.
-    (pattern,) = re.findall(r"(?:~|path_reg )(/\[.*\$)(?: \$session;)?$", text, re.M)
-    pattern = pattern.replace("?<", "?P<")
-    for path, sticky in (
-        ("/rtm/123/abcdefgh/xhr_streaming", True),
-        ("/chat/stompx/123/abcdefgh/xhr_send", True),
-        ("/rtm/123/abcdefgh/xhr", True),
-        ("/rtm/123/abcdefgh/websocket", False),
-        ("/rtm/websocket", False),
-        ("/rest/version/1/user/x/subscription", False),
-    ):
-        assert bool(re.search(pattern, path)) is sticky, path

@@ -21,11 +21,7 @@ LEGACY = [
 @pytest.fixture(scope="module", params=["true", "false"], ids=["websocket", "xhr-streaming"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that offers the WebSocket transport, or does not, so that clients stream over HTTP."""
-    offered = str(request.param)
-    # The many requests of one connection over HTTP have to come to one process.
-    process = ServerProcess(
-        tmp_path_factory.mktemp("server"), settings={"sockjs_websocket": offered}, alone=offered == "false"
-    )
+    process = ServerProcess(tmp_path_factory.mktemp("server"), settings={"sockjs_websocket": str(request.param)})
     process.start()
     yield process
     process.stop()

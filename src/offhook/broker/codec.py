@@ -14,12 +14,14 @@ import msgspec
 
 from offhook.domain.events import Origin, Position, Topic
 from offhook.ports import (
+    Answer,
     ApplicationChanged,
     BlocksChanged,
     Command,
     EndSession,
     FenceSession,
     Publication,
+    Question,
     SubscriptionChanged,
 )
 from offhook.storage import event_codec
@@ -136,6 +138,8 @@ _READERS: dict[str, msgspec.json.Decoder[Word]] = {
     "application_changed": msgspec.json.Decoder(ApplicationChanged),
     "blocks_changed": msgspec.json.Decoder(BlocksChanged),
     "subscription_changed": msgspec.json.Decoder(SubscriptionChanged),
+    "question": msgspec.json.Decoder(Question),
+    "answer": msgspec.json.Decoder(Answer),
     "resync": msgspec.json.Decoder(Resync),
 }
 _KINDS: dict[type[Word], str] = {
@@ -144,6 +148,8 @@ _KINDS: dict[type[Word], str] = {
     ApplicationChanged: "application_changed",
     BlocksChanged: "blocks_changed",
     SubscriptionChanged: "subscription_changed",
+    Question: "question",
+    Answer: "answer",
     Resync: "resync",
 }
 

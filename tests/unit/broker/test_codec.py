@@ -24,11 +24,13 @@ from offhook.domain.events import (
 from offhook.domain.messages import Message
 from offhook.domain.subscriptions import Owed, Product, Subscription
 from offhook.ports import (
+    Answer,
     ApplicationChanged,
     BlocksChanged,
     EndSession,
     FenceSession,
     Publication,
+    Question,
     SubscriptionChanged,
 )
 
@@ -58,6 +60,9 @@ WORDS: list[codec.Word] = [
             watched_since=4,
         )
     ),
+    Question("node-ü", 2**53, bytes(range(256))),
+    Answer(1, None),
+    Answer(2, b""),
     codec.Resync(),
 ]
 

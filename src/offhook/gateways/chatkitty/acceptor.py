@@ -10,13 +10,17 @@ from starlette.requests import Request
 
 from offhook.gateways.chatkitty.connection import Connection
 from offhook.gateways.chatkitty.gateway import Gateway, Opening
-from offhook.gateways.chatkitty.sockjs import FramedSocket, SockJS
+from offhook.gateways.chatkitty.sockjs import SockJS
+from offhook.gateways.chatkitty.sockjs_nodes import Places
+from offhook.gateways.chatkitty.sockjs_sockets import FramedSocket
+from offhook.ports import Broker
 from offhook.protocols import sockjs
 from offhook.protocols.websocket import UpgradeRequest
 from offhook.server.cors import origin_allowed
 from offhook.server.proxies import Peer, TrustedProxies, peer_of
 from offhook.server.websocket import Accepted, Rejected
 from offhook.server.websocket import Peer as DirectPeer
+from offhook.services.questions import Questions
 from offhook.settings import Settings
 
 SUBPROTOCOL = "v12.stomp"
@@ -31,9 +35,16 @@ class ChatKittyDoor:
         gateway: what connections share.
         settings: for origins, paths and limits.
         proxies: whom to believe who is behind a socket.
+        nodes: how the requests of one client find each other, where several nodes serve.
     """
 
-    def __init__(self, gateway: Gateway, settings: Settings, proxies: TrustedProxies) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        settings: Settings,
+        proxies: TrustedProxies,
+        nodes: tuple[Broker, Questions] | None = None,
+    ) -> None:
         self._gateway = gateway
         self._settings = settings
         self._proxies = proxies
@@ -47,6 +58,7 @@ class ChatKittyDoor:
             settings.max_connections_per_address,
             settings.allowed_origins,
             settings.sockjs_websocket,
+            None if nodes is None else Places(*nodes, self._limits),
         )
 
     def connections(self) -> Iterable[Connection]:

@@ -1,4 +1,4 @@
-"""Housekeeping: prunes the journal, one node at a time, and sets the clock."""
+"""Housekeeping: prunes the journal and the leases, one node at a time, and sets the clock."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ DELETE FROM journal WHERE id <= (
 )"""
 _CLOSED = "SELECT topic FROM topics WHERE closed_at < $1::bigint LIMIT $2::bigint"
 _DROP_TOPICS = "DELETE FROM topics WHERE topic = ANY($1::varchar[]) AND closed_at < $2::bigint"
+# Nobody holds a lease that is over; those of nodes that died would stay for ever.
+_DROP_LEASES = """
+DELETE FROM leases WHERE name IN (SELECT name FROM leases WHERE expires_at < $1::bigint LIMIT $2::bigint)
+    AND expires_at < $1::bigint"""
 
 log = structlog.get_logger(__name__)
 
@@ -116,11 +120,12 @@ class Housekeeper:
         if closed:
             await connection.execute(DROP_ENTRIES, closed)
             await connection.execute(_DROP_TOPICS, closed, before)
+        leases = _count(await connection.execute(_DROP_LEASES, before, PRUNE_LIMIT))
         await connection.execute("COMMIT")
         for topic, head in grown.items():
             if deleted < PRUNE_LIMIT and self._grown.get(topic) == head:
                 del self._grown[topic]
-        return deleted >= PRUNE_LIMIT or forgotten == PRUNE_LIMIT or len(closed) == PRUNE_LIMIT
+        return deleted >= PRUNE_LIMIT or PRUNE_LIMIT in (forgotten, len(closed), leases)
 
 
 def _count(status: str) -> int:

@@ -17,6 +17,7 @@ from offhook.codes import EndReason
 from offhook.domain.sessions import SessionState, StoryKind
 from offhook.domain.values import PageRequest
 from offhook.gateways.chatkitty import sockjs as sockjs_module
+from offhook.gateways.chatkitty import sockjs_sockets
 from offhook.ports import SessionFilter
 from offhook.protocols import stomp
 
@@ -137,8 +138,11 @@ async def test_a_session_by_streaming(site: Site) -> None:
         assert "jane" in await anext(lines)
 
 
-async def test_a_stream_ends_when_it_is_long_and_the_next_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockjs_module, "STREAM_BYTES", 100)
+@pytest.mark.parametrize("bound", [("STREAM_BYTES", 100), ("STREAM_SECONDS", 0.001)], ids=["bytes", "seconds"])
+async def test_a_stream_ends_when_it_is_long_and_the_next_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch, bound: tuple[str, float]
+) -> None:
+    monkeypatch.setattr(sockjs_module, *bound)
     base = f"{site.url}/rtm/000/long"
     async with site.http.stream("POST", f"{base}/xhr_streaming", params=KEY) as response:
         lines = lines_of(response)
@@ -239,7 +243,7 @@ async def test_pages_of_other_origins_may_read(site: Site, path: str, method: st
 
 
 async def test_a_client_that_stays_away_is_lost_and_may_resume(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockjs_module, "DISCONNECT_AFTER", 0.1)
+    monkeypatch.setattr(sockjs_sockets, "DISCONNECT_AFTER", 0.1)
     client = Polling(site)
     assert await client.poll() == "o"
     sending = asyncio.create_task(client.send("CONNECT", CONNECT))

@@ -1,0 +1,200 @@
+"""SockJS without WebSocket at two servers: whichever of them each request of a client comes to."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from tests.chaos.killing import Admin
+from tests.cluster import Cluster
+from tests.support import ServerProcess
+
+from offhook.protocols import stomp
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LEASE = 1.0
+PATIENCE = 15.0
+CONNECT = {"accept-version": "1.2", "heart-beat": "60000,10000"}
+_names = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("cluster"), settings={"node_lease": str(LEASE), "sockjs_websocket": "false"})
+    try:
+        made.start()
+        yield made
+        print(made.log())
+    finally:
+        made.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        yield client
+
+
+class Wanderer:
+    """A client each of whose requests goes to a server of the test's choice."""
+
+    def __init__(self, http: httpx.AsyncClient, first: ServerProcess, username: str) -> None:
+        self._http = http
+        self._path = f"/rtm/000/{secrets.token_hex(8)}"
+        self._key = first.api_key
+        self._decoder = stomp.Decoder()
+        self._frames: list[stomp.Frame] = []
+        self.username = username
+
+    def url(self, at: ServerProcess, transport: str) -> str:
+        return f"http://{at.http_host}{self._path}/{transport}?api-key={self._key}"
+
+    async def poll(self, at: ServerProcess) -> str:
+        answer = await self._http.post(self.url(at, "xhr"))
+        assert answer.status_code == 200, answer.text
+        return answer.text.removesuffix("\n")
+
+    async def post(self, at: ServerProcess, *texts: str) -> httpx.Response:
+        return await self._http.post(self.url(at, "xhr_send"), content=json.dumps(texts))
+
+    async def say(self, at: ServerProcess, command: str, headers: dict[str, str], body: bytes = b"") -> None:
+        answer = await self.post(at, stomp.encode(command, headers, body).decode())
+        assert answer.status_code == 204, answer.text
+
+    def took(self, line: str) -> None:
+        assert line[:1] == "a", line
+        for message in json.loads(line[1:]):
+            self._frames += self._decoder.feed(message.encode())
+
+    async def frame(self, *at: ServerProcess) -> stomp.Frame:
+        """The next STOMP frame, asked for at one server after the other."""
+        for place in itertools.cycle(at):
+            if self._frames:
+                break
+            line = await self.poll(place)
+            if line != "h":
+                self.took(line)
+        return self._frames.pop(0)
+
+    async def sign_in(self, one: ServerProcess, two: ServerProcess) -> dict[str, object]:
+        """Opens the session at the first and connects at the second. Returns the user."""
+        assert await self.poll(one) == "o"
+        await self.say(two, "CONNECT", CONNECT | {"StompX-User": self.username})
+        assert (await self.frame(two, one)).command == "CONNECTED"
+        await self.say(one, "SUBSCRIBE", {"id": "u", "destination": "/application/v1/user.relay"})
+        user = json.loads((await self.frame(two, one)).body)["resource"]
+        assert isinstance(user, dict)
+        return user
+
+
+async def test_each_request_may_come_to_another_server(cluster: Cluster, http: httpx.AsyncClient) -> None:
+    one, two = cluster.nodes
+    client = Wanderer(http, one, f"wanderer-{next(_names)}")
+    user = await client.sign_in(one, two)
+    assert user["name"] == client.username
+    topics, actions = user["_topics"], user["_actions"]
+    assert isinstance(topics, dict) and isinstance(actions, dict)
+    await client.say(two, "SUBSCRIBE", {"id": "self", "destination": topics["self"], "receipt": "self"})
+    assert (await client.frame(two)).headers["receipt-id"] == "self"
+    for number, at in zip(range(1, 21), itertools.cycle((one, two))):
+        update = {"destination": str(actions["update"]), "receipt": f"r{number}"}
+        await client.say(at, "SEND", update, json.dumps({"displayName": f"☎ {number}"}).encode())
+        told = [await client.frame(two, one), await client.frame(one, two)]
+        assert {frame.headers.get("receipt-id") for frame in told} == {None, f"r{number}"}
+        (event,) = (frame for frame in told if frame.command == "MESSAGE")
+        assert json.loads(event.body)["resource"]["displayName"] == f"☎ {number}"
+    # What waits at one is what the other asks for, and comes at once.
+    waiting = asyncio.create_task(client.poll(two))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    began = time.monotonic()
+    await client.say(two, "DISCONNECT", {"receipt": "bye"})
+    client.took(await waiting)
+    assert (await client.frame(two)).headers["receipt-id"] == "bye"
+    assert time.monotonic() - began < 1.0
+    (session,) = await asyncio.to_thread(Admin(one).sessions, client.username)
+    assert (session["state"], session["end_reason"]) == ("ended", "client")
+
+
+async def test_a_stream_from_another_server(cluster: Cluster, http: httpx.AsyncClient) -> None:
+    one, two = cluster.nodes
+    client = Wanderer(http, one, f"wanderer-{next(_names)}")
+    await client.sign_in(one, two)
+    relay = {"id": "again", "destination": "/application/v1/user.relay"}
+    async with http.stream("POST", client.url(two, "xhr_streaming")) as response:
+        lines = aiter(response.aiter_lines())
+        assert await anext(lines) == "h" * 2048
+        for _ in range(5):
+            await client.say(one, "SUBSCRIBE", relay)
+            client.took(await anext(lines))
+            assert json.loads((await client.frame()).body)["resource"]["name"] == client.username
+        # Only one request fetches at a time, wherever the other is.
+        for at in (one, two):
+            assert json.loads((await client.poll(at))[1:])[0] == 2010
+    # It is gone without a word; the next one fetches soon, not when the other would have given up.
+    began = time.monotonic()
+    while True:
+        waiting = asyncio.create_task(client.poll(one))
+        if waiting not in (await asyncio.wait([waiting], timeout=0.5))[0]:
+            break
+        assert json.loads((await waiting)[1:])[0] == 2010 and time.monotonic() - began < 2.0
+    await client.say(two, "SUBSCRIBE", relay)
+    client.took(await waiting)
+
+
+async def test_what_is_wrong_is_said_by_either_server(cluster: Cluster, http: httpx.AsyncClient) -> None:
+    one, two = cluster.nodes
+    client = Wanderer(http, one, f"wanderer-{next(_names)}")
+    for at in (one, two):
+        assert (await client.post(at, "x")).status_code == 404
+    await client.sign_in(one, two)
+    for at in (one, two):
+        answer = await http.post(client.url(at, "xhr_send"), content="[1]")
+        assert (answer.status_code, answer.text) == (500, "Broken JSON encoding.")
+    assert (await client.post(two, "NONSENSE\n\n\0")).status_code == 204
+    assert (await client.frame(two)).command == "ERROR"
+    assert json.loads((await client.poll(two))[1:])[0] == 1002
+    async with asyncio.timeout(PATIENCE):
+        while (await client.post(two, "x")).status_code != 404:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_stays_away_is_lost_wherever_it_was(cluster: Cluster, http: httpx.AsyncClient) -> None:
+    one, two = cluster.nodes
+    client = Wanderer(http, one, f"wanderer-{next(_names)}")
+    await client.sign_in(one, two)
+    left = time.monotonic()
+    async with asyncio.timeout(PATIENCE):
+        while (await asyncio.to_thread(Admin(two).sessions, client.username))[0]["state"] != "suspended":
+            await asyncio.sleep(0.05)
+    assert 4.0 < time.monotonic() - left < 10.0
+    assert (await client.post(two, "x")).status_code == 404
+
+
+async def test_who_asks_at_one_is_told_when_the_other_dies(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    made = Cluster(tmp_path, settings={"node_lease": str(LEASE), "sockjs_websocket": "false"})
+    try:
+        await asyncio.to_thread(made.start)
+        one, two = made.nodes
+        client = Wanderer(http, one, f"wanderer-{next(_names)}")
+        await client.sign_in(one, two)
+        waiting = asyncio.create_task(client.poll(two))
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(one.kill)
+        began = time.monotonic()
+        assert json.loads((await waiting)[1:])[0] == 1006
+        assert time.monotonic() - began < 10.0
+        assert (await client.post(two, "x")).status_code == 404
+        again = Wanderer(http, two, client.username)
+        await again.sign_in(two, two)
+    finally:
+        await asyncio.to_thread(made.stop)
