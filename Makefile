@@ -10,7 +10,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Tests that load the machine themselves, or measure, run alone; most others wait, and need not wait for each other.
+# Most tests wait, and need not wait for each other. Those that kill servers under load do so two at a time, since they
+# make network interfaces, which disturbs browsers. What loads the machine itself, or measures, runs alone.
+KILLS := $(wildcard tests/chaos/test_*kill.py) tests/chaos/test_client_faults.py
 ALONE := tests/chaos tests/conformance tests/unit/bench
 TOGETHER := $(ALONE:%=--ignore=%)
 
@@ -22,7 +24,8 @@ run: $(VENV)/.server
 test: $(VENV)/.dev
 	@tests/prepare.sh
 	$(BIN)/python -m pytest $(TOGETHER) --numprocesses 3 --dist loadfile
-	$(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest $(KILLS) --numprocesses 2 --dist load
+	$(BIN)/python -m pytest $(ALONE) $(KILLS:%=--ignore=%)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check
