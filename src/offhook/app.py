@@ -196,6 +196,7 @@ class Server:
         """
         self._health.draining = True
         await self._listeners.stop_accepting()
+        self._chatkitty.sockjs.drain()
         await drain(
             [*self._chatkitty.connections(), *self._kandy.sockets()],
             self._settings.drain_seconds,

@@ -1,8 +1,9 @@
 """Publications and commands as they travel from node to node.
 
 A publication is a short binary header, by which a node knows its own without reading on, and the event as the journal
-stores it. A command is JSON. Both begin with the version of the form; whoever meets a version that is not theirs treats
-the message as lost, for which there are remedies.
+stores it. A question or an answer is a header and the bytes that somebody else made, any other command is JSON. All
+begin with the version of the form; whoever meets a version that is not theirs treats the message as lost, for which
+there are remedies.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ VERSION = 1
 _HEADER = struct.Struct(">BQBBH")
 """Version, offset, and the lengths of the node's name, the epoch and the receipt."""
 _SESSION = struct.Struct(">q")
+_ASKED = struct.Struct(">BcQB")
+"""Version, what it is, number, and the length of the node's name that follows, then the body."""
+_QUESTION, _ANSWER, _NOTHING = b"q", b"a", b"n"
 
 
 class Undecodable(ValueError):
@@ -138,8 +142,6 @@ _READERS: dict[str, msgspec.json.Decoder[Word]] = {
     "application_changed": msgspec.json.Decoder(ApplicationChanged),
     "blocks_changed": msgspec.json.Decoder(BlocksChanged),
     "subscription_changed": msgspec.json.Decoder(SubscriptionChanged),
-    "question": msgspec.json.Decoder(Question),
-    "answer": msgspec.json.Decoder(Answer),
     "resync": msgspec.json.Decoder(Resync),
 }
 _KINDS: dict[type[Word], str] = {
@@ -148,14 +150,18 @@ _KINDS: dict[type[Word], str] = {
     ApplicationChanged: "application_changed",
     BlocksChanged: "blocks_changed",
     SubscriptionChanged: "subscription_changed",
-    Question: "question",
-    Answer: "answer",
     Resync: "resync",
 }
 
 
 def encode_command(word: Word) -> bytes:
     """The message that carries a command."""
+    match word:
+        case Question(node, number, body):
+            name = node.encode()
+            return _ASKED.pack(VERSION, _QUESTION, number, len(name)) + name + body
+        case Answer(number, body):
+            return _ASKED.pack(VERSION, _NOTHING if body is None else _ANSWER, number, 0) + (body or b"")
     return _ENCODER.encode(_Envelope(VERSION, _KINDS[type(word)], msgspec.Raw(_ENCODER.encode(word))))
 
 
@@ -166,9 +172,24 @@ def decode_command(data: bytes) -> Word:
         Undecodable: the bytes are no command that this version knows.
     """
     try:
+        if data[:1] != b"{":
+            return _decode_asked(data)
         envelope = _ENVELOPE.decode(data)
         if envelope.version != VERSION:
             raise Undecodable(f"a command of version {envelope.version}")
         return _READERS[envelope.kind].decode(envelope.word)
-    except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, struct.error, KeyError, UnicodeDecodeError, RecursionError) as error:
         raise Undecodable(f"not a command: {error}") from error
+
+
+def _decode_asked(data: bytes) -> Question | Answer:
+    version, kind, number, length = _ASKED.unpack_from(data)
+    if version != VERSION:
+        raise Undecodable(f"a command of version {version}")
+    start = _ASKED.size + length
+    if len(data) < start or kind not in (_QUESTION, _ANSWER, _NOTHING):
+        raise Undecodable("a command cut short, or of another kind")
+    body = data[start:]
+    if kind == _QUESTION:
+        return Question(data[_ASKED.size : start].decode(), number, body)
+    return Answer(number, body if kind == _ANSWER else None)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from offhook.errors import Unavailable
 from offhook.ports import Answer, Broker, Question
+
+HEARD_WITHIN = 3.0
+"""Seconds for which an answer is said again to a node that does not hear it."""
+SAID_AGAIN_EVERY = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +51,10 @@ class Questions:
             within: seconds to wait for the answer.
 
         Returns:
-            The answer, or None: the node is not there, or does not have what this is about.
+            The answer, or None: the node does not have what this is about.
 
         Raises:
-            Unavailable: there was no answer in time. Whether the question arrived is not known.
+            Unavailable: there was no answer in time, or nobody heard the question. Whether it arrived is not known.
         """
         number = next(self._numbers)
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
@@ -57,7 +62,7 @@ class Questions:
         try:
             async with asyncio.timeout(within):
                 if not await self._broker.send(node, Question(self.node, number, body)):
-                    return None
+                    raise Unavailable("Another process of this server is not heard of")
                 return await answer
         except TimeoutError:
             raise Unavailable("Another process of this server does not answer") from None
@@ -65,8 +70,8 @@ class Questions:
             del self._open[number]
 
     async def tell(self, node: str, body: bytes) -> None:
-        """Tells another node something that is answered by nothing, if that can be done now."""
-        await self._broker.send(node, Question(self.node, 0, body))
+        """Tells another node something whose answer nobody waits for, if that can be done now."""
+        await self._broker.send(node, Question(self.node, next(self._numbers), body))
 
     async def asked(self, question: Question) -> None:
         """Answers a question of another node."""
@@ -74,9 +79,13 @@ class Questions:
             body = await self._answerer(question.body)
         except Exception:
             log.exception("question_failed", node=question.node)
-            return
-        if question.number:
-            await self._broker.send(question.node, Answer(question.number, body))
+            body = None
+        until = time.monotonic() + HEARD_WITHIN
+        while not await self._broker.send(question.node, Answer(question.number, body)):
+            if time.monotonic() > until:
+                log.warning("answer_unheard", node=question.node)
+                return
+            await asyncio.sleep(SAID_AGAIN_EVERY)
 
     def answered(self, answer: Answer) -> None:
         """Takes an answer; one for which nobody waits any more is dropped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.contract.systems import START, a_user
 
@@ -101,6 +101,7 @@ def test_commands_come_back_as_they_were(word: codec.Word) -> None:
 
 @given(st.binary(max_size=200))
 def test_what_is_no_message_is_undecodable(data: bytes) -> None:
+    assume(data[:1] != bytes([codec.VERSION]))
     with pytest.raises(codec.Undecodable):
         codec.decode_command(data)
     try:
@@ -109,6 +110,16 @@ def test_what_is_no_message_is_undecodable(data: bytes) -> None:
         return
     with pytest.raises(codec.Undecodable):
         codec.decode_publication(TOPIC, header, data)
+
+
+@given(st.binary(max_size=30))
+def test_a_question_is_never_read_as_anything_else(rest: bytes) -> None:
+    data = bytes([codec.VERSION]) + rest
+    try:
+        word = codec.decode_command(data)
+    except codec.Undecodable:
+        return
+    assert isinstance(word, Question | Answer) and codec.encode_command(word)[:10] == data[:10]
 
 
 @pytest.mark.parametrize("cut", range(0, 60, 7))

@@ -50,8 +50,9 @@ async def test_each_question_gets_its_answer(wire: Wire) -> None:
     assert await wire.nodes["a"].ask("b", b"nothing", 5) is None
 
 
-async def test_who_is_not_there_answers_nothing(wire: Wire) -> None:
-    assert await wire.nodes["a"].ask("c", b"x", 5) is None
+async def test_who_is_not_there_is_not_heard_of(wire: Wire) -> None:
+    with pytest.raises(Unavailable, match="not heard of"):
+        await wire.nodes["a"].ask("c", b"x", 5)
     assert await wire.nodes["a"].ask("b", b"x", 5) is None, "nobody answers there"
 
 
@@ -65,10 +66,23 @@ async def test_what_is_lost_is_said_to_be_unknown(wire: Wire, lost: type[Command
     assert await wire.nodes["a"].ask("b", b"y", 5) == b"yy"
 
 
-async def test_a_failure_there_is_no_answer(wire: Wire) -> None:
+async def test_a_failure_there_is_an_answer(wire: Wire) -> None:
     wire.nodes["b"].answer_with(echo)
-    with pytest.raises(Unavailable):
-        await wire.nodes["a"].ask("b", b"fail", 0.01)
+    assert await wire.nodes["a"].ask("b", b"fail", 5) is None
+
+
+async def test_what_is_told_is_heard(wire: Wire) -> None:
+    heard: list[bytes] = []
+
+    async def hear(body: bytes) -> bytes | None:
+        heard.append(body)
+        return b"ignored"
+
+    wire.nodes["b"].answer_with(hear)
+    await wire.nodes["a"].tell("b", b"x")
+    await wire.nodes["a"].tell("c", b"x")
+    await wire.nodes["a"].ask("b", b"y", 5)
+    assert heard == [b"x", b"y"]
 
 
 async def test_an_answer_for_which_nobody_waits_is_dropped(wire: Wire) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from starlette.requests import Request
 
+from offhook.domain.limits import Rate
 from offhook.gateways.chatkitty.connection import Connection
 from offhook.gateways.chatkitty.gateway import Gateway, Opening
 from offhook.gateways.chatkitty.sockjs import SockJS
@@ -58,7 +59,7 @@ class ChatKittyDoor:
             settings.max_connections_per_address,
             settings.allowed_origins,
             settings.sockjs_websocket,
-            None if nodes is None else Places(*nodes, self._limits),
+            None if nodes is None else Places(*nodes, self._limits, Rate(settings.guess_rate, settings.guess_burst)),
         )
 
     def connections(self) -> Iterable[Connection]:

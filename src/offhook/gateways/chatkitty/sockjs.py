@@ -10,7 +10,6 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -20,7 +19,7 @@ from offhook.codes import CloseReason
 from offhook.errors import AccessDenied, NotFound, TooLarge, Unavailable
 from offhook.gateways.chatkitty.connection import Connection
 from offhook.gateways.chatkitty.sockjs_nodes import STILL_OPEN, Places
-from offhook.gateways.chatkitty.sockjs_sockets import Frame, XhrSession
+from offhook.gateways.chatkitty.sockjs_sockets import Frame, Session, XhrSession
 from offhook.protocols import sockjs
 from offhook.server.cors import origin_allowed
 from offhook.server.proxies import peer_of
@@ -33,22 +32,6 @@ STREAM_SECONDS = 3600.0
 """Seconds after which it does so at the latest."""
 _SCRIPT = "application/javascript; charset=UTF-8"
 _NO_STORE = {"Cache-Control": "no-store, no-cache, no-transform, must-revalidate, max-age=0"}
-
-
-class Session(Protocol):
-    """A session over requests, here or at another node."""
-
-    def attach(self) -> bool:
-        """A request has come to fetch messages. Returns False if another one does already."""
-
-    def detach(self) -> None:
-        """That request is over."""
-
-    async def fetch(self, wait: float) -> Frame | None:
-        """The next frame for the client; None if there is none within so many seconds."""
-
-    async def received(self, messages: Sequence[str]) -> None:
-        """The client brought messages."""
 
 
 class SockJS:
@@ -88,6 +71,7 @@ class SockJS:
         self._websocket = websocket
         self._places = places
         self._by_address: Counter[str] = Counter()
+        self._opening = 0
         self._sessions: dict[str, XhrSession] = {}
 
     def __len__(self) -> int:
@@ -125,7 +109,8 @@ class SockJS:
         yield sockjs.XHR_STREAMING_PRELUDE
         if opened:
             yield sockjs.OPEN + b"\n"
-        if not session.attach():
+        receiver = object()
+        if not session.attach(receiver, stays=True):
             yield STILL_OPEN.data + b"\n"
             return
         sent, until = 0, time.monotonic() + STREAM_SECONDS
@@ -136,18 +121,23 @@ class SockJS:
                 yield frame.data + b"\n"
                 if frame.last:
                     return
+                if session.ending:
+                    break
+            await session.leave()
         finally:
-            session.detach()
+            session.detach(receiver)
 
     async def poll(self, request: Request) -> Response:
         """Sends one frame."""
         session, opened = await self._session(request)
-        if not session.attach():
+        receiver = object()
+        if not session.attach(receiver):
             return self._frame(STILL_OPEN.data)
         try:
             frame = Frame(sockjs.OPEN, last=False) if opened else await session.fetch(HEARTBEAT_EVERY)
+            await session.leave()
         finally:
-            session.detach()
+            session.detach(receiver)
         return self._frame((frame or _HEARTBEAT).data)
 
     def _frame(self, frame: bytes) -> Response:
@@ -156,65 +146,61 @@ class SockJS:
     async def take(self, request: Request) -> Response:
         """Takes the messages that a client brings."""
         self._check_origin(request)
-        session = await self._find(request.path_params["session"])
+        name = request.path_params["session"]
+        session: Session | None = self._sessions.get(name)
+        if session is None and self._places is not None:
+            session = await self._places.find(name, peer_of(request.scope).address)
         if session is None:
             raise NotFound("There is no such SockJS session")
+        body = await request.body()
         try:
-            messages = sockjs.decode_messages(await request.body(), self._limits)
+            messages = sockjs.decode_messages(body, self._limits)
         except sockjs.SockJSError as error:
             if error.too_large:
                 raise TooLarge(error.message, self._limits.max_body) from None
             return PlainTextResponse(error.message, status_code=500)
-        await session.received(messages)
+        await session.bring(body, messages)
         return Response(status_code=204, headers={"Content-Type": "text/plain; charset=UTF-8"})
-
-    async def _find(self, name: str) -> Session | None:
-        session = self._sessions.get(name)
-        if session is not None or self._places is None:
-            return session
-        return await self._places.find(name)
 
     async def _session(self, request: Request) -> tuple[Session, bool]:
         """The session of a request, and whether it is new."""
         self._check_origin(request)
         name = request.path_params["session"]
-        session = await self._find(name)
+        session = self._sessions.get(name)
         if session is None:
             return await self._open(name, request)
-        if self._places is not None and name in self._sessions:
-            self._places.make_sure(name)
+        if self._places is not None:
+            self._places.used(name)
         return session, False
 
     async def _open(self, name: str, request: Request) -> tuple[Session, bool]:
         address = peer_of(request.scope).address
-        if self._by_address.total() >= self._max_sessions or self._by_address[address] >= self._max_per_address:
+        if self._opening >= self._max_sessions or self._by_address[address] >= self._max_per_address:
             raise Unavailable("The server takes no more connections now")
-        self._by_address[address] += 1
-        if self._places is not None:
-            try:
-                found = await self._claim(self._places, name)
-            except BaseException:
-                self._uncount(address)
-                raise
-            if found is not None:
-                self._uncount(address)
-                return found, False
-        session = XhrSession(
-            self._connect(request), self._timers, self._max_waiting, lambda: self._forget(name, address)
-        )
+        self._count(address, 1)
+        session = None
+        try:
+            far = None if self._places is None else await self._places.claim(name)
+            if far is not None:
+                return far, False
+            if (found := self._sessions.get(name)) is not None:
+                return found, False  # Another request of the same client was faster.
+            session = XhrSession(
+                self._connect(request), self._timers, self._max_waiting, lambda: self._forget(name, address)
+            )
+        finally:
+            if session is None:
+                self._count(address, -1)
         self._sessions[name] = session
         if self._places is not None:
             self._places.settle(name, session)
         session.open()
         return session, True
 
-    async def _claim(self, places: Places, name: str) -> Session | None:
-        """Says that a session is to be here. Returns it if another request of the same client was faster."""
-        claimed = await places.claim(name)
-        found = await self._find(name)
-        if found is None and not claimed:
-            raise Unavailable("The session ends at this moment")
-        return found
+    def drain(self) -> None:
+        """Ends the requests for sessions at other nodes, when the server stops; those here are sent away."""
+        if self._places is not None:
+            self._places.drain()
 
     def close_all(self) -> None:
         """Ends what is left of the sessions over requests, when the server stops."""
@@ -222,13 +208,14 @@ class SockJS:
             session.abort(CloseReason.DRAINING)
 
     def _forget(self, name: str, address: str) -> None:
-        self._sessions.pop(name, None)
+        del self._sessions[name]
         if self._places is not None:
             self._places.forget(name)
-        self._uncount(address)
+        self._count(address, -1)
 
-    def _uncount(self, address: str) -> None:
-        self._by_address[address] -= 1
+    def _count(self, address: str, more: int) -> None:
+        self._opening += more
+        self._by_address[address] += more
         if not self._by_address[address]:
             del self._by_address[address]
 

@@ -1,9 +1,9 @@
 """SockJS sessions over requests where several nodes serve: each lives at one of them, and its requests come to any.
 
 The node that gets a client's first request claims the session by a lease, and has it. Another one, to which a request
-of the same client comes, finds it by the lease and asks for what it has for the client, or hands over what the client
-brought. A word that is lost on the way ends the session, and the client comes back and resumes: what it has not got
-is never passed over in silence.
+of the same client comes, finds it by the lease, asks for what it has for the client, and hands over what the client
+brought. What is asked again because the answer did not come is done once. Where that does not help, the session ends,
+and the client comes back and resumes; what it has not acknowledged comes again.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
-from offhook.errors import NotFound, Unavailable
+from offhook.domain.limits import Rate, RateLimiter
+from offhook.errors import NotFound, RateLimited, Unavailable
 from offhook.gateways.background import in_background
 from offhook.gateways.chatkitty.sockjs_sockets import Frame, XhrSession
 from offhook.ports import Broker
@@ -27,52 +30,107 @@ from offhook.services.questions import Questions
 LEASE = 3 * 3600.0
 """Seconds for which a session's place is remembered after it was last made sure of."""
 MADE_SURE_EVERY = LEASE / 3
-FETCH_WAIT = 5.0
-"""Seconds for which another node waits for messages, before it says that there are none yet."""
-ANSWER_WITHIN = 3.0
+ROUND = 5.0
+"""Seconds after which another node answers that there is nothing yet."""
+ANSWER_WITHIN = 2.0
 """Seconds that an answer may take beyond that."""
+GIVE_UP_AFTER = 5.0
+"""Seconds for which a question is asked again when it is not answered."""
+ASK_AGAIN_EVERY = 0.2
 TAKEN_WITHIN = 20.0
-"""Seconds within which another node takes what a client brings, which it may put off while the client is congested."""
+"""Seconds within which another node takes what a client brings, which it puts off while the client is congested."""
+TAKEN_AT_ONCE = 0.1
+"""Seconds within which it does so otherwise."""
+BRINGING = 8
+"""Requests of clients that may be on their way to other nodes at once: each may be as large as a body can be."""
 ASKED_AGAIN_WITHIN = 30.0
-"""Seconds within which the node where the client's request is asks for more, however slowly the client reads."""
+"""Seconds within which the node where a stream is asks for more, however slowly the client reads."""
+POLLED_AGAIN_WITHIN = 15.0
+"""Seconds within which a client polls again after an answer that may be on its way for long."""
+REMEMBERED = 10_000
+"""Places of sessions elsewhere that a node remembers."""
 
-_Act = Literal["fetch", "leave", "abort", "take"]
+_Act = Literal["fetch", "leave", "abort", "take", "taken"]
 
 
-class _Request(msgspec.Struct, frozen=True):
+class _Request(msgspec.Struct, frozen=True, array_like=True):
     """What one node asks another.
 
     Attributes:
         key: names the session.
+        act: what is to be done; ``taken`` asks what became of a ``take``.
         receiver: names the client's request, of which there may be several questions.
-        act: what is to be done.
-        brought: for ``take``: what the client sent.
+        number: of this question among those; the same one is answered the same way.
+        stays: whether the client's request goes on after a frame.
+        brought: for ``take``: the body that the client sent.
     """
 
-    key: str
-    receiver: str
+    key: bytes
     act: _Act
+    receiver: bytes
+    number: int = 0
+    stays: bool = False
     brought: bytes = b""
 
 
-class _Reply(msgspec.Struct, frozen=True):
+class _Reply(msgspec.Struct, frozen=True, array_like=True):
     """What the other answers.
 
     Attributes:
         frame: for the client; None: there is none yet, or what was brought is taken.
         last: whether that is the session's last one.
         busy: whether another request fetches already.
+        pending: whether what was brought is yet to be taken.
     """
 
     frame: bytes | None = None
     last: bool = False
     busy: bool = False
+    pending: bool = False
 
 
-_REQUEST = msgspec.json.Decoder(_Request)
-_REPLY = msgspec.json.Decoder(_Reply)
+_REQUEST = msgspec.msgpack.Decoder(_Request)
+_REPLY = msgspec.msgpack.Decoder(_Reply)
+_ENCODER = msgspec.msgpack.Encoder()
 _LOST = Frame(sockjs.encode_close(1006, "Connection lost"), last=True)
 STILL_OPEN = Frame(sockjs.encode_close(2010, "Another connection still open"), last=True)
+
+
+@dataclass(slots=True)
+class _Here:
+    """A session of this node.
+
+    Attributes:
+        session: the session.
+        sure_at: when its place was made sure of.
+        under_way: what is being done, or was done last, of each kind: whose and which question, and the work.
+        left: the client's request that is to fetch no more.
+    """
+
+    session: XhrSession
+    sure_at: float = field(default_factory=time.monotonic)
+    under_way: dict[str, tuple[tuple[bytes, int], asyncio.Task[_Reply]]] = field(default_factory=dict)
+    left: bytes = b""
+
+    def begin(self, request: _Request, work: Coroutine[object, object, _Reply]) -> asyncio.Task[_Reply]:
+        """Begins what a question asks for."""
+        task = asyncio.create_task(work, name=f"sockjs {request.act}")
+        self.under_way[request.act] = (request.receiver, request.number), task
+        return task
+
+    def leave(self, receiver: bytes) -> None:
+        """A client's request fetches no more. If it waits for an answer, it gets that at once."""
+        self.left = receiver
+        (asked, _), task = self.under_way.get("fetch", ((b"", 0), None))
+        if task is not None and asked == receiver and not task.done():
+            self.session.wake()
+        else:
+            self.session.detach(receiver)
+
+    def begun(self, act: str, request: _Request) -> asyncio.Task[_Reply] | None:
+        """The work that a question began, if it is still known."""
+        asked, task = self.under_way.get(act, (None, None))
+        return task if asked == (request.receiver, request.number) else None
 
 
 class Places:
@@ -82,166 +140,278 @@ class Places:
         broker: has the leases.
         questions: to other nodes; those of others are answered from here on.
         limits: of what clients bring.
+        guesses: sessions that there are not, which one address may ask for.
     """
 
-    def __init__(self, broker: Broker, questions: Questions, limits: sockjs.Limits) -> None:
+    def __init__(self, broker: Broker, questions: Questions, limits: sockjs.Limits, guesses: Rate) -> None:
         self._broker = broker
-        self._questions = questions
+        self.questions = questions
         self._limits = limits
-        self._here: dict[str, XhrSession] = {}
-        self._sure: dict[str, float] = {}
-        self._fetching: dict[tuple[str, str], asyncio.Task[object]] = {}
+        self._guesses = RateLimiter(guesses)
+        self._here: dict[bytes, _Here] = {}
+        self._holders: OrderedDict[bytes, str] = OrderedDict()
+        self.bringing = asyncio.Semaphore(BRINGING)
+        self.far: set[FarSession] = set()
+        """Sessions elsewhere of which a client's request waits here."""
         questions.answer_with(self._answer)
 
-    async def find(self, name: str) -> FarSession | None:
-        """The session of a name at another node, if it is at one. Raises as ``Broker.lease_holder`` does."""
-        key = _key(name)
-        holder = await self._broker.lease_holder(_lease(key))
-        if holder is None or holder == self._questions.node:
-            return None
-        return FarSession(self._questions, holder, key)
+    # --- for the clients' requests ----------------------------------------------------------------------------------
 
-    async def claim(self, name: str) -> bool:
-        """Says that the session of a name is to be here. Returns False if it is at another node."""
+    async def find(self, name: str, address: str) -> FarSession | None:
+        """The session of a name at another node, if it is at one.
+
+        Args:
+            name: chosen by the client.
+            address: the client's.
+
+        Raises:
+            RateLimited: the address has asked for too many that there are not.
+            Unavailable: the leases cannot be looked at.
+        """
         key = _key(name)
-        if not await self._broker.acquire_lease(_lease(key), self._questions.node, LEASE):
-            return False
-        self._sure[key] = time.monotonic()
-        return True
+        holder = self._holders.get(key)
+        if holder is None:
+            wait = self._guesses.wait(address, time.monotonic())
+            if wait > 0:
+                raise RateLimited("Too many unknown SockJS sessions", wait)
+            holder = await self._broker.lease_holder(_lease(key))
+            if holder is None or holder == self.questions.node:
+                self._guesses.charge(address, time.monotonic(), 1.0)
+                return None
+        return self._elsewhere(key, holder)
+
+    async def claim(self, name: str) -> FarSession | None:
+        """Says that the session of a name is to be here. Returns it if it is at another node.
+
+        Raises:
+            Unavailable: the leases cannot be looked at, or it ends at this moment.
+        """
+        key = _key(name)
+        holder = self._holders.get(key)
+        if holder is None:
+            if await self._broker.acquire_lease(_lease(key), self.questions.node, LEASE):
+                return None
+            holder = await self._broker.lease_holder(_lease(key))
+        if holder is None:
+            raise Unavailable("The session ends at this moment")
+        return self._elsewhere(key, holder)
 
     def settle(self, name: str, session: XhrSession) -> None:
         """The session that was claimed is here."""
-        self._here[_key(name)] = session
+        self._here[_key(name)] = _Here(session)
 
-    def make_sure(self, name: str) -> None:
+    def used(self, name: str) -> None:
         """A session that is here is in use: its place is remembered for longer."""
-        self._make_sure(_key(name))
-
-    def _make_sure(self, key: str) -> None:
-        if time.monotonic() - self._sure[key] > MADE_SURE_EVERY:
-            self._sure[key] = time.monotonic()
-            in_background(self._claim(key))
-
-    async def _claim(self, key: str) -> None:
-        await self._broker.acquire_lease(_lease(key), self._questions.node, LEASE)
+        key = _key(name)
+        self._used(key, self._here[key])
 
     def forget(self, name: str) -> None:
-        """The session is no more, or never came to be."""
+        """The session that was here is no more."""
         key = _key(name)
-        self._here.pop(key, None)
-        if self._sure.pop(key, None) is not None:
-            in_background(self._broker.release_lease(_lease(key), self._questions.node))
+        del self._here[key]
+        in_background(self._broker.release_lease(_lease(key), self.questions.node))
+
+    def drain(self) -> None:
+        """Ends the requests that wait here for what sessions elsewhere have: the clients ask again, at another node."""
+        for far in self.far:
+            far.leave_soon()
+
+    def lost(self, key: bytes) -> None:
+        """A session elsewhere is no more."""
+        self._holders.pop(key, None)
+
+    def _elsewhere(self, key: bytes, holder: str) -> FarSession:
+        self._holders[key] = holder
+        self._holders.move_to_end(key)
+        if len(self._holders) > REMEMBERED:
+            self._holders.popitem(last=False)
+        return FarSession(self, holder, key)
+
+    def _used(self, key: bytes, here: _Here) -> None:
+        if time.monotonic() - here.sure_at > MADE_SURE_EVERY:
+            here.sure_at = time.monotonic()
+            in_background(self._make_sure(key))
+
+    async def _make_sure(self, key: bytes) -> None:
+        await self._broker.acquire_lease(_lease(key), self.questions.node, LEASE)
+
+    # --- for other nodes --------------------------------------------------------------------------------------------
 
     async def _answer(self, body: bytes) -> bytes | None:
         request = _REQUEST.decode(body)
-        session = self._here.get(request.key)
-        if session is None:
+        here = self._here.get(request.key)
+        if here is None:
             return None
+        reply = _Reply()
         match request.act:
             case "fetch":
-                self._make_sure(request.key)
-                return msgspec.json.encode(await self._fetch(session, request))
+                self._used(request.key, here)
+                task = here.begun("fetch", request)
+                if task is None:
+                    if here.left == request.receiver or not here.session.attach(request.receiver):
+                        return _ENCODER.encode(_Reply(busy=True))
+                    task = here.begin(request, self._fetch(here, request))
+                reply = await task
             case "leave":
-                fetching = self._fetching.get((request.key, request.receiver))
-                if fetching is not None:
-                    fetching.cancel()
-                elif not session.receiving:
-                    session.detach()
+                here.leave(request.receiver)
             case "abort":
-                session.lose("another node did not get its messages")
+                here.session.lose("another node did not get its messages")
             case "take":
-                await session.received(sockjs.decode_messages(request.brought, self._limits))
-        return msgspec.json.encode(_Reply())
+                task = here.begun("take", request) or here.begin(request, self._take(here, request))
+                reply = await _outcome(task, TAKEN_AT_ONCE)
+            case "taken":
+                task = here.begun("take", request)
+                if task is None:
+                    return None
+                reply = await _outcome(task, ROUND)
+        return _ENCODER.encode(reply)
 
-    async def _fetch(self, session: XhrSession, request: _Request) -> _Reply:
-        if not session.attach():
-            return _Reply(busy=True)
-        task = asyncio.current_task()
-        assert task is not None
-        self._fetching[request.key, request.receiver] = task
-        patience = None
-        try:
-            frame = await session.fetch(FETCH_WAIT)
-            patience = ASKED_AGAIN_WITHIN
-        finally:
-            del self._fetching[request.key, request.receiver]
-            session.detach(patience)
+    async def _fetch(self, here: _Here, request: _Request) -> _Reply:
+        session, receiver = here.session, request.receiver
+        frame = await session.fetch(ROUND)
+        if here.left == receiver:
+            session.detach(receiver)
+        elif frame is not None and not request.stays:
+            session.detach(receiver, POLLED_AGAIN_WITHIN)
+        else:
+            session.expect(receiver, ASKED_AGAIN_WITHIN)
         return _Reply() if frame is None else _Reply(*frame)
+
+    async def _take(self, here: _Here, request: _Request) -> _Reply:
+        await here.session.bring(request.brought, sockjs.decode_messages(request.brought, self._limits))
+        return _Reply()
 
 
 class FarSession:
-    """A session at another node, as a request that came here sees it.
+    """A session at another node, as one request that came here sees it. See ``sockjs_sockets.Session``.
 
     Args:
-        questions: to other nodes.
-        node: where the session is.
+        places: of all sessions.
+        node: where this one is.
         key: names it there.
     """
 
-    def __init__(self, questions: Questions, node: str, key: str) -> None:
-        self._questions = questions
+    def __init__(self, places: Places, node: str, key: bytes) -> None:
+        self._places = places
         self._node = node
         self._key = key
-        self._receiver = secrets.token_hex(8)
+        self._receiver = secrets.token_bytes(8)
+        self._number = 0
+        self._stays = False
         self._over = False
+        self._leaving = False
 
-    def attach(self) -> bool:
-        """See ``sockjs.Session``. Whether another request fetches already is known only there."""
+    def attach(self, receiver: object, *, stays: bool = False) -> bool:
+        """See ``sockjs_sockets.Session``. Whether another request fetches already is known only there."""
+        self._stays = stays
+        self._places.far.add(self)
         return True
 
+    @property
+    def ending(self) -> bool:
+        """See ``sockjs_sockets.Session``."""
+        return self._leaving
+
     async def fetch(self, wait: float) -> Frame | None:
-        """See ``sockjs.Session``."""
+        """See ``sockjs_sockets.Session``."""
         until = time.monotonic() + wait
-        while True:
-            try:
-                reply = await self._ask("fetch", FETCH_WAIT + ANSWER_WITHIN)
-            except Unavailable:
-                # The answer may have had messages that are nowhere any more.
-                in_background(self._tell("abort"))
-                reply = None
-            frame = _frame(reply)
+        while not self._leaving:
+            frame = await self._fetch()
             if frame is not None:
-                self._over = frame.last
+                self._over = frame.last or not self._stays
                 return frame
             if time.monotonic() >= until:
-                return None
+                break
+        return None
 
-    def detach(self) -> None:
-        """See ``sockjs.Session``."""
+    async def _fetch(self) -> Frame | None:
+        self._number += 1
+        try:
+            reply = await self._ask("fetch", ROUND)
+        except Unavailable:
+            # Its answer may have had messages that are nowhere any more.
+            await self._tell("abort")
+            reply = None
+        if reply is None:
+            self._places.lost(self._key)
+            return _LOST
+        if reply.busy:
+            return STILL_OPEN
+        return None if reply.frame is None else Frame(reply.frame, reply.last)
+
+    async def leave(self) -> None:
+        """See ``sockjs_sockets.Session``: told before the client knows, whose next request may come to any node."""
         if not self._over:
+            self._over = True
+            await self._tell("leave")
+
+    def leave_soon(self) -> None:
+        """What waits in ``fetch`` is to wait no longer."""
+        if not self._leaving:
+            self._leaving = True
             in_background(self._tell("leave"))
 
-    async def received(self, messages: Sequence[str]) -> None:
-        """See ``sockjs.Session``.
+    def detach(self, receiver: object) -> None:
+        """See ``sockjs_sockets.Session``."""
+        self._places.far.discard(self)
+        if not self._over:
+            self._over = True
+            in_background(self._tell("leave"))
+
+    async def bring(self, body: bytes, messages: Sequence[str]) -> None:
+        """See ``sockjs_sockets.Session``.
 
         Raises:
             NotFound: the session is no more.
-            Unavailable: the other node does not answer.
+            Unavailable: the other node does not answer, or does not take it in time.
         """
-        if await self._ask("take", TAKEN_WITHIN, sockjs.encode_messages(messages)[1:]) is None:
+        until = time.monotonic() + TAKEN_WITHIN
+        self._number += 1
+        try:
+            async with self._places.bringing:
+                reply = await self._ask("take", TAKEN_AT_ONCE, body)
+            while reply is not None and reply.pending:
+                if time.monotonic() > until:
+                    raise Unavailable("The session takes no more now")
+                reply = await self._ask("taken", ROUND)
+        except Unavailable:
+            # Whether it was taken is not known, so that the client must not go on as if it was, or was not.
+            await self._tell("abort")
+            raise
+        if reply is None:
+            self._places.lost(self._key)
             raise NotFound("There is no such SockJS session")
 
-    async def _ask(self, act: _Act, within: float, brought: bytes = b"") -> _Reply | None:
-        body = msgspec.json.encode(_Request(self._key, self._receiver, act, brought))
-        answer = await self._questions.ask(self._node, body, within)
-        return None if answer is None else _REPLY.decode(answer)
+    async def _ask(self, act: _Act, wait: float, brought: bytes = b"") -> _Reply | None:
+        request = _Request(self._key, act, self._receiver, self._number, self._stays, brought)
+        body = _ENCODER.encode(request)
+        failing_since: float | None = None
+        while True:
+            try:
+                answer = await self._places.questions.ask(self._node, body, wait + ANSWER_WITHIN)
+            except Unavailable:
+                now = time.monotonic()
+                failing_since = failing_since or now
+                if now - failing_since > GIVE_UP_AFTER:
+                    raise
+                await asyncio.sleep(ASK_AGAIN_EVERY)
+            else:
+                return None if answer is None else _REPLY.decode(answer)
 
     async def _tell(self, act: _Act) -> None:
-        await self._questions.tell(self._node, msgspec.json.encode(_Request(self._key, self._receiver, act)))
+        body = _ENCODER.encode(_Request(self._key, act, self._receiver))
+        await self._places.questions.tell(self._node, body)
 
 
-def _frame(reply: _Reply | None) -> Frame | None:
-    if reply is None:
-        return _LOST
-    if reply.busy:
-        return STILL_OPEN
-    return None if reply.frame is None else Frame(reply.frame, reply.last)
+async def _outcome(task: asyncio.Task[_Reply], within: float) -> _Reply:
+    done, _ = await asyncio.wait([task], timeout=within)
+    return task.result() if done else _Reply(pending=True)
 
 
-def _key(name: str) -> str:
+def _key(name: str) -> bytes:
     """What names a session among nodes: short, whatever the client chose."""
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
 
 
-def _lease(key: str) -> str:
-    return f"sockjs.{key}"
+def _lease(key: bytes) -> str:
+    return f"sockjs.{key.hex()}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from offhook.codes import CLOSINGS, CloseReason
 from offhook.gateways.chatkitty.connection import Connection
@@ -22,12 +22,48 @@ DISCONNECT_AFTER = 5.0
 CONGESTED = 64 * 1024
 """Bytes that wait for a client's next request, from which on no more is taken out of its session's history."""
 
+FRAME = 64 * 1024
+"""Characters of messages in a frame, from which on what else waits is for the next one."""
+
 
 class Frame(NamedTuple):
     """A SockJS frame for a client, and whether it is the last one."""
 
     data: bytes
     last: bool
+
+
+class Session(Protocol):
+    """A session over requests, here or at another node, as one of the client's requests sees it."""
+
+    def attach(self, receiver: object, *, stays: bool = False) -> bool:
+        """A request has come to fetch messages. Returns False if another one does already.
+
+        Args:
+            receiver: stands for the request.
+            stays: whether it goes on after a frame.
+        """
+
+    @property
+    def ending(self) -> bool:
+        """Whether the request should end, for the client to ask again elsewhere."""
+
+    async def leave(self) -> None:
+        """The request is about to end as it should."""
+
+    def detach(self, receiver: object) -> None:
+        """The request is over."""
+
+    async def fetch(self, wait: float) -> Frame | None:
+        """The next frame for the client; None if there is none within so many seconds."""
+
+    async def bring(self, body: bytes, messages: Sequence[str]) -> None:
+        """The client brought messages.
+
+        Args:
+            body: as it came.
+            messages: what is in it.
+        """
 
 
 class FramedSocket:
@@ -109,7 +145,6 @@ class XhrSession:
 
     def __init__(self, connection: Connection, timers: TimerWheel, max_waiting: int, gone: Callable[[], None]) -> None:
         self.connection = connection
-        self.receiving = False
         self.size = 0
         self.ended: bytes | None = None
         self._handler: Handler = connection
@@ -120,6 +155,7 @@ class XhrSession:
         self._woken = asyncio.Event()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._receiver: object = None
         self._closing: tuple[CloseReason, str] | None = None
         self._told = False
         self._done = False
@@ -174,35 +210,45 @@ class XhrSession:
         """See ``Socket``."""
         self._flowing.set()
 
-    async def received(self, messages: Sequence[str]) -> None:
-        """The client brought messages."""
+    async def bring(self, body: bytes, messages: Sequence[str]) -> None:
+        """See ``Session``."""
         for message in messages:
             await self._flowing.wait()
             if self._closing is None:
                 self._handler.received(message.encode("utf-8", "surrogatepass"))
 
-    def attach(self) -> bool:
-        """A request has come to fetch messages. Returns False if another one does already."""
-        if self.receiving:
+    @property
+    def receiving(self) -> bool:
+        """Whether a request fetches messages."""
+        return self._receiver is not None
+
+    def attach(self, receiver: object, *, stays: bool = False) -> bool:
+        """See ``Session``."""
+        if self._receiver not in (None, receiver):
             return False
-        self.receiving = True
+        self._receiver = receiver
         self._timers.cancel(self._timer)
         return True
 
-    def detach(self, patience: float | None = None) -> None:
-        """That request is over.
+    def detach(self, receiver: object, patience: float | None = None) -> None:
+        """See ``Session``. The next request is to come within ``patience`` seconds, else within DISCONNECT_AFTER."""
+        if self._receiver == receiver:
+            self._receiver = None
+            self._expect(DISCONNECT_AFTER if patience is None else patience)
 
-        Args:
-            patience: seconds within which the next one is to come; by default DISCONNECT_AFTER.
-        """
-        self.receiving = False
+    def expect(self, receiver: object, within: float) -> None:
+        """A request still fetches messages, but is to be heard of again within so many seconds."""
+        if self._receiver == receiver:
+            self._expect(within)
+
+    def _expect(self, within: float) -> None:
         if self._told:
             self._finish()
         elif not self._done:
-            self._timers.schedule(self._timer, DISCONNECT_AFTER if patience is None else patience)
+            self._timers.schedule(self._timer, within)
 
     async def fetch(self, wait: float) -> Frame | None:
-        """The next frame for the client; None if there is none within so many seconds."""
+        """See ``Session``."""
         if not self._waiting and self.ended is None:
             self._woken.clear()
             try:
@@ -211,14 +257,33 @@ class XhrSession:
             except TimeoutError:
                 return None
         if self._waiting:
-            messages = list(self._waiting)
-            self._waiting.clear()
-            self.size = 0
-            return Frame(sockjs.encode_messages(messages), last=False)
+            return Frame(sockjs.encode_messages(self._some()), last=False)
         if self.ended is None:
             return None
         self._told = True
         return Frame(self.ended, last=True)
+
+    def _some(self) -> Sequence[str]:
+        """Takes of what waits as much as makes a frame."""
+        messages: list[str] = []
+        size = 0
+        while self._waiting and (not messages or size + len(self._waiting[0]) <= FRAME):
+            messages.append(self._waiting.popleft())
+            size += len(messages[-1])
+        self.size -= size
+        return messages
+
+    @property
+    def ending(self) -> bool:
+        """See ``Session``: the client is sent away instead."""
+        return False
+
+    async def leave(self) -> None:
+        """See ``Session``: ``detach`` does it all."""
+
+    def wake(self) -> None:
+        """Who waits in ``fetch`` is to wait no longer."""
+        self._woken.set()
 
     def lose(self, why: str) -> None:
         """The client is gone, or has missed something: it is to come back and resume."""
@@ -237,4 +302,5 @@ class XhrSession:
         self._timers.cancel(self._timer)
         self._gone()
         self._woken.set()
+        self._flowing.set()
         self._handler.closed(*self._closing)

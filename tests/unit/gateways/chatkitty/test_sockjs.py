@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -13,13 +14,15 @@ from tests.served import API_KEY, WAIT, Site, served, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from offhook.codes import EndReason
+from offhook.codes import CloseReason, EndReason
 from offhook.domain.sessions import SessionState, StoryKind
 from offhook.domain.values import PageRequest
 from offhook.gateways.chatkitty import sockjs as sockjs_module
 from offhook.gateways.chatkitty import sockjs_sockets
+from offhook.gateways.chatkitty.connection import Connection
 from offhook.ports import SessionFilter
 from offhook.protocols import stomp
+from offhook.server.timers import TimerWheel
 
 BASES = ["/rtm", "/stompx"]
 KEY = {"api-key": API_KEY}
@@ -316,3 +319,29 @@ async def test_one_session_too_many_is_told_to_come_later(tmp_path: Path) -> Non
         assert [await Polling(site, f"s{number}").poll() for number in range(2)] == ["o", "o"]
         answer = await site.http.post(f"{site.url}/rtm/000/s3/xhr", params=KEY)
         assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
+
+
+async def test_who_brings_something_to_a_session_that_is_lost_meanwhile_is_answered() -> None:
+    class Nobody:
+        def closed(self, reason: CloseReason, detail: str) -> None:
+            """Ends."""
+
+    session = sockjs_sockets.XhrSession(cast(Connection, Nobody()), TimerWheel(), 65536, lambda: None)
+    session.pause()
+    bringing = asyncio.create_task(session.bring(b"", ["one", "two"]))
+    await asyncio.sleep(0)
+    session.lose("no request in time")
+    async with asyncio.timeout(WAIT):
+        await bringing
+
+
+async def test_much_that_waits_comes_in_several_frames(site: Site) -> None:
+    client = Polling(site)
+    await client.start()
+    relay = stomp.encode("SUBSCRIBE", {"id": "u" * 4000, "destination": "/application/v1/user.relay"}).decode()
+    for _ in range(20):
+        await site.http.post(f"{client.base}/xhr_send", content=json.dumps([relay]))
+    sizes: list[int] = []
+    while sum(sizes) < 80_000:
+        sizes.append(len(await client.poll()))
+    assert len(sizes) > 1 and max(sizes) < 2 * sockjs_sockets.FRAME
