@@ -204,7 +204,7 @@ class Person:
         headers = " ".join(f"{name}={frame.headers[name]}" for name in names if name in frame.headers)
         body = f" {frame.body[-90:]}" if frame.body else ""
         self._note(f"{direction} {frame.command} {headers}{body}")
-        if frame.command == "ERROR":
+        if frame.command == "ERROR" and not (self.patient and "ServiceUnavailableError" in frame.body):
             self._wrong(f"ERROR {frame.body}")
 
     def _note(self, text: str) -> None:
