@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,3 +79,15 @@ class Cluster:
     def log(self) -> str:
         """The last part of what each wrote."""
         return "\n".join(f"--- {node.data_dir.name}\n{node.log()}" for node in self.nodes)
+
+
+@contextlib.contextmanager
+def running(folder: Path, broker_url: str = REDIS, **settings: str) -> Iterator[Cluster]:
+    """Two servers that live as long as the context; arguments as for ``Cluster``."""
+    made = Cluster(folder, settings=settings, broker_url=broker_url)
+    try:
+        made.start()
+        yield made
+        print(made.log())
+    finally:
+        made.stop()

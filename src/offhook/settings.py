@@ -105,8 +105,8 @@ class Settings(BaseSettings):
     frame_burst: int = Field(1000, ge=1, description="Frames at once from one connection.")
     request_rate: float = Field(50.0, gt=0, description="Requests a second from one session.")
     request_burst: int = Field(200, ge=1, description="Requests at once from one session.")
-    guess_rate: float = Field(1.0, gt=0, description="Unknown channels and SockJS sessions a second from one address.")
-    guess_burst: int = Field(20, ge=1, description="Unknown channels and SockJS sessions at once from one address.")
+    guess_rate: float = Field(1.0, gt=0, description="Unknown notification channels a second from one address.")
+    guess_burst: int = Field(20, ge=1, description="Unknown notification channels at once from one address.")
     password_workers: int = Field(1, ge=1, description="Threads that hash passwords.")
 
     # protocol

@@ -17,7 +17,7 @@ import pytest_asyncio
 from tests.chaos.killing import Admin
 from tests.chaos.person import Person
 from tests.chaos.stomp_client import Connection, Frame
-from tests.cluster import Cluster
+from tests.cluster import Cluster, running
 from tests.kandy_client import Account, KandyClient, Refused, Rule
 from tests.support import ServerProcess
 
@@ -33,22 +33,17 @@ _numbers = itertools.count(1)
 
 
 @contextlib.contextmanager
-def running(folder: Path, **settings: str) -> Iterator[Cluster]:
-    """Two servers that live as long as the context."""
-    made = Cluster(folder, settings={"node_lease": str(LEASE), "log_level": "warning", **settings})
-    try:
-        made.start()
+def two_servers(folder: Path, **settings: str) -> Iterator[Cluster]:
+    """Two servers that soon notice who is gone, and live as long as the context."""
+    with running(folder, node_lease=str(LEASE), log_level="warning", **settings) as made:
         policy = {"leave_grace": GRACE, "socket_grace": GRACE}
         Admin(made.nodes[0]).patch("/applications/default", {"sessions": policy})
         yield made
-        print(made.log())
-    finally:
-        made.stop()
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running(tmp_path_factory.mktemp("cluster")) as made:
+    with two_servers(tmp_path_factory.mktemp("cluster")) as made:
         yield made
 
 
@@ -257,7 +252,7 @@ async def test_a_picture_of_one_is_shown_by_the_other(scene: Scene) -> None:
 async def test_who_is_at_a_server_that_is_killed_goes_on_at_the_other(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    with running(tmp_path_factory.mktemp("mortal")) as cluster:
+    with two_servers(tmp_path_factory.mktemp("mortal")) as cluster:
         scene = Scene(cluster)
         async with scene.clients:
             stays, goes, watches = [await scene.user(name) for name in ("stays", "goes", "watches")]
@@ -279,7 +274,7 @@ async def test_who_is_at_a_server_that_is_killed_goes_on_at_the_other(
 
 
 async def test_a_server_that_is_restarted_hands_its_clients_over(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with running(tmp_path_factory.mktemp("drained"), drain_seconds="1") as cluster:
+    with two_servers(tmp_path_factory.mktemp("drained"), drain_seconds="1") as cluster:
         scene = Scene(cluster)
         async with scene.clients:
             names = [await scene.user(f"mover-{number}") for number in range(6)]

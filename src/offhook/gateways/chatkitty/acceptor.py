@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from starlette.requests import Request
 
-from offhook.domain.limits import Rate
 from offhook.gateways.chatkitty.connection import Connection
 from offhook.gateways.chatkitty.gateway import Gateway, Opening
 from offhook.gateways.chatkitty.sockjs import SockJS
@@ -59,7 +58,7 @@ class ChatKittyDoor:
             settings.max_connections_per_address,
             settings.allowed_origins,
             settings.sockjs_websocket,
-            None if nodes is None else Places(*nodes, self._limits, Rate(settings.guess_rate, settings.guess_burst)),
+            None if nodes is None else Places(*nodes, self._limits),
         )
 
     def connections(self) -> Iterable[Connection]:

@@ -149,7 +149,7 @@ class SockJS:
         name = request.path_params["session"]
         session: Session | None = self._sessions.get(name)
         if session is None and self._places is not None:
-            session = await self._places.find(name, peer_of(request.scope).address)
+            session = await self._places.find(name)
         if session is None:
             raise NotFound("There is no such SockJS session")
         body = await request.body()
@@ -176,6 +176,9 @@ class SockJS:
     async def _open(self, name: str, request: Request) -> tuple[Session, bool]:
         address = peer_of(request.scope).address
         if self._opening >= self._max_sessions or self._by_address[address] >= self._max_per_address:
+            # Sessions elsewhere are counted there.
+            if self._places is not None and (elsewhere := await self._places.find(name)) is not None:
+                return elsewhere, False
             raise Unavailable("The server takes no more connections now")
         self._count(address, 1)
         session = None

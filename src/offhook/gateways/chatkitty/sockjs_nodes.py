@@ -9,6 +9,7 @@ and the client comes back and resumes; what it has not acknowledged comes again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 import time
@@ -19,8 +20,7 @@ from typing import Literal
 
 import msgspec
 
-from offhook.domain.limits import Rate, RateLimiter
-from offhook.errors import NotFound, RateLimited, Unavailable
+from offhook.errors import NotFound, Unavailable
 from offhook.gateways.background import in_background
 from offhook.gateways.chatkitty.sockjs_sockets import Frame, XhrSession
 from offhook.ports import Broker
@@ -42,7 +42,7 @@ TAKEN_WITHIN = 20.0
 TAKEN_AT_ONCE = 0.1
 """Seconds within which it does so otherwise."""
 BRINGING = 8
-"""Requests of clients that may be on their way to other nodes at once: each may be as large as a body can be."""
+"""Requests of clients that may be on their way to another node at once: each may be as large as a body can be."""
 ASKED_AGAIN_WITHIN = 30.0
 """Seconds within which the node where a stream is asks for more, however slowly the client reads."""
 POLLED_AGAIN_WITHIN = 15.0
@@ -140,45 +140,27 @@ class Places:
         broker: has the leases.
         questions: to other nodes; those of others are answered from here on.
         limits: of what clients bring.
-        guesses: sessions that there are not, which one address may ask for.
     """
 
-    def __init__(self, broker: Broker, questions: Questions, limits: sockjs.Limits, guesses: Rate) -> None:
+    def __init__(self, broker: Broker, questions: Questions, limits: sockjs.Limits) -> None:
         self._broker = broker
         self.questions = questions
         self._limits = limits
-        self._guesses = RateLimiter(guesses)
         self._here: dict[bytes, _Here] = {}
         self._holders: OrderedDict[bytes, str] = OrderedDict()
-        self.bringing = asyncio.Semaphore(BRINGING)
+        self._bringing: dict[str, asyncio.Semaphore] = {}
+        self.draining = False
         self.far: set[FarSession] = set()
         """Sessions elsewhere of which a client's request waits here."""
         questions.answer_with(self._answer)
 
     # --- for the clients' requests ----------------------------------------------------------------------------------
 
-    async def find(self, name: str, address: str) -> FarSession | None:
-        """The session of a name at another node, if it is at one.
-
-        Args:
-            name: chosen by the client.
-            address: the client's.
-
-        Raises:
-            RateLimited: the address has asked for too many that there are not.
-            Unavailable: the leases cannot be looked at.
-        """
+    async def find(self, name: str) -> FarSession | None:
+        """The session of a name at another node, if it is at one. Raises as ``Broker.lease_holder`` does."""
         key = _key(name)
-        holder = self._holders.get(key)
-        if holder is None:
-            wait = self._guesses.wait(address, time.monotonic())
-            if wait > 0:
-                raise RateLimited("Too many unknown SockJS sessions", wait)
-            holder = await self._broker.lease_holder(_lease(key))
-            if holder is None or holder == self.questions.node:
-                self._guesses.charge(address, time.monotonic(), 1.0)
-                return None
-        return self._elsewhere(key, holder)
+        holder = self._holders.get(key) or await self._broker.lease_holder(_lease(key))
+        return None if holder is None or holder == self.questions.node else self._elsewhere(key, holder)
 
     async def claim(self, name: str) -> FarSession | None:
         """Says that the session of a name is to be here. Returns it if it is at another node.
@@ -211,8 +193,13 @@ class Places:
         del self._here[key]
         in_background(self._broker.release_lease(_lease(key), self.questions.node))
 
+    def bringing(self, node: str) -> asyncio.Semaphore:
+        """What holds who brings something to a node."""
+        return self._bringing.setdefault(node, asyncio.Semaphore(BRINGING))
+
     def drain(self) -> None:
         """Ends the requests that wait here for what sessions elsewhere have: the clients ask again, at another node."""
+        self.draining = True
         for far in self.far:
             far.leave_soon()
 
@@ -248,7 +235,9 @@ class Places:
                 self._used(request.key, here)
                 task = here.begun("fetch", request)
                 if task is None:
-                    if here.left == request.receiver or not here.session.attach(request.receiver):
+                    if here.left == request.receiver:
+                        return _ENCODER.encode(reply)
+                    if not here.session.attach(request.receiver):
                         return _ENCODER.encode(_Reply(busy=True))
                     task = here.begin(request, self._fetch(here, request))
                 reply = await task
@@ -299,7 +288,7 @@ class FarSession:
         self._number = 0
         self._stays = False
         self._over = False
-        self._leaving = False
+        self._leaving = places.draining
 
     def attach(self, receiver: object, *, stays: bool = False) -> bool:
         """See ``sockjs_sockets.Session``. Whether another request fetches already is known only there."""
@@ -343,7 +332,8 @@ class FarSession:
         """See ``sockjs_sockets.Session``: told before the client knows, whose next request may come to any node."""
         if not self._over:
             self._over = True
-            await self._tell("leave")
+            with contextlib.suppress(Unavailable):
+                await self._ask("leave", 0.0)
 
     def leave_soon(self) -> None:
         """What waits in ``fetch`` is to wait no longer."""
@@ -368,8 +358,7 @@ class FarSession:
         until = time.monotonic() + TAKEN_WITHIN
         self._number += 1
         try:
-            async with self._places.bringing:
-                reply = await self._ask("take", TAKEN_AT_ONCE, body)
+            reply = await self._ask("take", TAKEN_AT_ONCE, body)
             while reply is not None and reply.pending:
                 if time.monotonic() > until:
                     raise Unavailable("The session takes no more now")
@@ -383,12 +372,16 @@ class FarSession:
             raise NotFound("There is no such SockJS session")
 
     async def _ask(self, act: _Act, wait: float, brought: bytes = b"") -> _Reply | None:
-        request = _Request(self._key, act, self._receiver, self._number, self._stays, brought)
-        body = _ENCODER.encode(request)
+        """Asks until there is an answer, or there was none for long."""
+        body = _ENCODER.encode(_Request(self._key, act, self._receiver, self._number, self._stays, brought))
+        slot = self._places.bringing(self._node) if brought else contextlib.nullcontext()
         failing_since: float | None = None
         while True:
             try:
-                answer = await self._places.questions.ask(self._node, body, wait + ANSWER_WITHIN)
+                async with asyncio.timeout(TAKEN_WITHIN), slot:
+                    answer = await self._places.questions.ask(self._node, body, wait + ANSWER_WITHIN)
+            except TimeoutError:
+                raise Unavailable("Another process of this server is asked too much") from None
             except Unavailable:
                 now = time.monotonic()
                 failing_since = failing_since or now
