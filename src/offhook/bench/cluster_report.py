@@ -25,19 +25,19 @@ def capacity(outcome: Outcome, kind: str) -> float:
     return outcome.processes / outcome.each[kind].offhook
 
 
-def gain(outcomes: Mapping[str, Outcome], kind: str, to: str = SHARING) -> float:
+def gain(outcomes: Mapping[str, Outcome], kind: str, to: str = BESIDE) -> float:
     """The capacity of two processes by that of one, both on PostgreSQL and Redis.
 
     Args:
         outcomes: what each system needed.
         kind: of the events.
-        to: which system has the one process.
+        to: which system has the one process; by default one that is as disturbed as each of the two.
     """
     return capacity(outcomes[TWO], kind) / capacity(outcomes[to], kind)
 
 
 def start_ratio(outcomes: Mapping[str, Outcome], to: str = SHARING) -> float:
-    """What a session start costs two processes by what it costs one; arguments as for ``gain``."""
+    """What a session start costs two processes by what it costs one that is undisturbed; arguments as for ``gain``."""
     return outcomes[TWO].each[START].offhook / outcomes[to].each[START].offhook
 
 
@@ -60,7 +60,7 @@ def cluster_document(outcomes: Mapping[str, Outcome]) -> dict[str, object]:
     return {
         "systems": {name: asdict(outcome) for name, outcome in outcomes.items()},
         "capacity_two_to_one": {kind: gain(outcomes, kind) for kind in KINDS},
-        "capacity_two_to_one_beside_another": {kind: gain(outcomes, kind, BESIDE) for kind in KINDS},
+        "capacity_two_to_one_undisturbed": {kind: gain(outcomes, kind, SHARING) for kind in KINDS},
         "min_capacity_two_to_one": MIN_CAPACITY,
         "start_two_to_one": start_ratio(outcomes),
         "max_start_two_to_one": MAX_START,
@@ -75,7 +75,7 @@ def _verdicts(outcomes: Mapping[str, Outcome]) -> list[str]:
         met = "yes" if value >= MIN_CAPACITY else "no"
         lines.append(
             f"capacity of two processes to one, {kind}: {value:.2f}x"
-            f"  target at least {MIN_CAPACITY:g}x  {met}  (to one beside another: {gain(outcomes, kind, BESIDE):.2f}x)"
+            f"  target at least {MIN_CAPACITY:g}x  {met}  (to one undisturbed: {gain(outcomes, kind, SHARING):.2f}x)"
         )
     value = start_ratio(outcomes)
     met = "yes" if value <= MAX_START else "no"
@@ -109,8 +109,9 @@ def _reading() -> list[str]:
         "is measured, so that two processes have hardly more of them than one. CAPACITY is processes / CPU per event:",
         "what they could take with a core each, and PostgreSQL, Redis and the clients on cores of their own.",
         "Processes that work at the same time slow each other down, even those of separate systems: beside another,",
-        "one works while another, of a separate system, does the same. Targets are judged by one that is undisturbed.",
-        "A ratio to one beside another that is over 2 says that other programs disturbed the run.",
+        "one works while another, of a separate system, does the same. Capacity is judged by that one, which has as much",
+        "of the machine as each of the two; a start by one undisturbed. A capacity of more than twice that of one says",
+        "that other programs disturbed the run.",
     ]
 
 

@@ -114,13 +114,16 @@ def test_capacity_is_processes_by_cost() -> None:
     }
     assert capacity(outcomes[SHARING], "message") == pytest.approx(1000)
     assert capacity(outcomes[TWO], "message") == pytest.approx(1600)
-    assert gain(outcomes, "message") == pytest.approx(1.6)
+    assert gain(outcomes, "message") == pytest.approx(1.92)
+    assert gain(outcomes, "message", SHARING) == pytest.approx(1.6)
     assert start_ratio(outcomes) == pytest.approx(1.25)
     shown = cluster_text(outcomes)
-    assert "one, message: 1.60x  target at least 1.7x  no  (to one beside another: 1.92x)" in shown
+    assert "one, message: 1.92x  target at least 1.7x  yes  (to one undisturbed: 1.60x)" in shown
     assert "1.25x  target at most 1.5x  yes  (to one beside another: 1.04x, to one on SQLite: 2.50x)" in shown
     (row,) = [line for line in shown.splitlines() if line.startswith("message ") and TWO in line and "/s" in line]
     assert row.split() == ["message", *TWO.split(), "1250", "200", "200", "500/s", "1600/s"]
+    outcomes[BESIDE] = outcome(1, 1000, shared=True)
+    assert "one, message: 1.60x  target at least 1.7x  no" in cluster_text(outcomes)
     assert cluster_document(outcomes)["start_two_to_one"] == pytest.approx(1.25)
 
 
