@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,12 +46,26 @@ class ServerProcess(ServeProcess):
         alone: bool = False,
     ) -> None:
         settings = dict(settings or {})
-        if SYSTEM == "cluster" and "database_url" not in settings:
-            url = make_database(empty=True)
-            weakref.finalize(self, remove_database, url)
+        self._makes_databases = SYSTEM == "cluster" and "database_url" not in settings
+        if self._makes_databases:
+            url = self._new_database()
             settings |= {"database_url": url, "broker_url": REDIS, "broker_prefix": secrets.token_hex(6)}
             workers = 1 if alone else max(workers, 2)
         super().__init__(data_dir, tls=True, settings=settings, functions=functions, workers=workers, enter=enter)
+
+    def _new_database(self) -> str:
+        url = make_database(empty=True)
+        weakref.finalize(self, remove_database, url)
+        return url
+
+    def lose_data(self) -> None:
+        """Kills it, and destroys all that it has stored; whom its clients trust stays the same."""
+        self.kill()
+        for part in self.data_dir.iterdir():
+            if part.name not in ("tls", "server.log"):
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+        if self._makes_databases:
+            self.environment["OFFHOOK_DATABASE_URL"] = self._new_database()
 
     @property
     def environment(self) -> dict[str, str]:

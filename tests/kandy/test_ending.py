@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -93,10 +92,7 @@ class TestAfterTheLossOfAllData:
         server = stage.server
 
         def lose() -> None:
-            server.kill()
-            for part in server.data_dir.iterdir():
-                if part.name not in ("tls", "server.log"):
-                    shutil.rmtree(part) if part.is_dir() else part.unlink()
+            server.lose_data()
             server.start()
 
         marks = {id(page): page.tab.mark for page in pages}
