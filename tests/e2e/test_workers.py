@@ -125,7 +125,14 @@ class Visitors:
 
 def ended(pids: Sequence[int]) -> bool:
     """Whether none of the processes runs any more."""
-    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+
+    def runs(pid: int) -> bool:
+        try:
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    return not any(map(runs, pids))
 
 
 async def test_the_lock_says_who_serves_and_commands_find_it(service: Service) -> None:
