@@ -109,9 +109,9 @@ def _reading() -> list[str]:
         "is measured, so that two processes have hardly more of them than one. CAPACITY is processes / CPU per event:",
         "what they could take with a core each, and PostgreSQL, Redis and the clients on cores of their own.",
         "Processes that work at the same time slow each other down, even those of separate systems: beside another,",
-        "one works while another, of a separate system, does the same. Capacity is judged by that one, which has as much",
-        "of the machine as each of the two; a start by one undisturbed. A capacity of more than twice that of one says",
-        "that other programs disturbed the run.",
+        "one works while another, of a separate system, does the same. Capacity is judged by that one, which has as",
+        "much of the machine as each of the two; a start by one undisturbed. A capacity of more than twice that of one",
+        "says that other programs disturbed the run.",
     ]
 
 
