@@ -24,7 +24,7 @@ run: $(VENV)/.server
 test: $(VENV)/.dev
 	@tests/prepare.sh
 	$(BIN)/python -m pytest $(TOGETHER) --numprocesses 3 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest $(KILLS) --numprocesses 2 --dist load
+	$(BIN)/python -m pytest $(KILLS) --numprocesses 2 --dist worksteal
 	$(BIN)/python -m pytest $(ALONE) $(KILLS:%=--ignore=%)
 
 check: $(VENV)/.dev
