@@ -27,8 +27,10 @@ PAGES = 2000
 RULE = Rule()
 RETURN = 30.0
 """Seconds from the end of a restart in which everybody must be back: one delay of the SDKs and the work itself."""
-MAX_P99 = 5.0
+MAX_P99 = 2.0
 """Seconds that 99 of 100 requests may take while everybody comes back at once."""
+MAX_SHARE = 0.6
+"""Part of the server's work for all who come back that they may wait for instead, where that is longer."""
 BUSY = 5.0
 """Seconds that the server waits for another process to end its write, before it counts a write as refused."""
 
@@ -167,7 +169,7 @@ async def test_all_come_back_after_a_restart(
         )
         print(figures)
         record_property("storm", figures)
-        assert p99 <= MAX_P99
+        assert p99 <= max(MAX_P99, MAX_SHARE * cpu.seconds)
 
 
 @pytest.mark.timeout(120)

@@ -59,6 +59,13 @@ class Wanderer:
         assert answer.status_code == 200, answer.text
         return answer.text.removesuffix("\n")
 
+    async def wait(self, at: ServerProcess) -> asyncio.Task[str]:
+        """A poll that waits for something to come: another one was sent away for it."""
+        polls = [asyncio.create_task(self.poll(at)) for _ in range(2)]
+        (sent_away,), (waiting,) = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
+        assert json.loads((await sent_away)[1:])[0] == 2010
+        return waiting
+
     async def post(self, at: ServerProcess, *texts: str) -> httpx.Response:
         return await self._http.post(self.url(at, "xhr_send"), content=json.dumps(texts, ensure_ascii=False))
 
@@ -113,9 +120,7 @@ async def test_each_request_may_come_to_another_server(cluster: Cluster, http: h
     large = stomp.encode("SEND", {"destination": str(actions["update"])}, long).decode()
     assert (await client.post(two, *[large] * 4)).status_code == 204
     # What waits at one is what the other asks for, and comes at once.
-    waiting = asyncio.create_task(client.poll(two))
-    await asyncio.sleep(0.3)
-    assert not waiting.done()
+    waiting = await client.wait(two)
     began = time.monotonic()
     await client.say(two, "DISCONNECT", {"receipt": "bye"})
     client.took(await waiting)
@@ -227,8 +232,7 @@ async def test_who_asks_at_one_is_told_when_the_other_dies(cluster: Cluster, htt
     one, two = cluster.nodes
     client = Wanderer(http, one, f"wanderer-{next(_names)}")
     await client.sign_in(one, two)
-    waiting = asyncio.create_task(client.poll(two))
-    await asyncio.sleep(0.3)
+    waiting = await client.wait(two)
     await asyncio.to_thread(one.kill)
     try:
         began = time.monotonic()
@@ -248,8 +252,7 @@ async def test_a_session_outlives_redis(tmp_path: Path, http: httpx.AsyncClient)
             await client.sign_in(one, two)
             relay = {"id": "again", "destination": "/application/v1/user.relay"}
             for _ in range(3):
-                waiting = asyncio.create_task(client.poll(two))
-                await asyncio.sleep(0.3)
+                waiting = await client.wait(two)
                 redis.kill()
                 await client.say(one, "SUBSCRIBE", relay)
                 await redis.start()
