@@ -188,15 +188,8 @@ def _keep_as_it_is(connection: Connection) -> None:
             connection.execute(text(f"LOCK TABLE {tables} IN SHARE MODE"))
     except OffhookError as error:
         # A database without these tables will be refused in words that say so.
-        if _sqlstate(error) != _NO_TABLE:
+        if getattr(error.__cause__, "sqlstate", None) != _NO_TABLE:
             raise
-
-
-def _sqlstate(error: BaseException) -> str:
-    """The code of PostgreSQL's that is behind an error, if there is one."""
-    cause = error.__cause__
-    own = cause if cause is None or cause.__cause__ is None else cause.__cause__
-    return str(getattr(own, "sqlstate", None) or "")
 
 
 def _sqlite(place: Place, alone: bool, reading: bool) -> Engine:
