@@ -28,6 +28,7 @@ from offhook.ports import (
     Command,
     EndSession,
     FenceSession,
+    Handlers,
     Publication,
     Question,
     Store,
@@ -230,14 +231,14 @@ async def open_core(settings: Settings, registry: Registry | None = None) -> Asy
             reconciler,
             Questions(broker, node),
         )
-        broker.start(
-            node,
-            hub.publish,
-            _Commands(core).take,
-            on_resync=lambda: in_background(reconciler.resync()),
-            on_gap=hub.gap,
-            on_late=hub.late,
+        handlers = Handlers(
+            publication=hub.publish,
+            command=_Commands(core).take,
+            resync=lambda: in_background(reconciler.resync()),
+            gap=hub.gap,
+            late=hub.late,
         )
+        broker.start(node, handlers)
         await reconciler.learn_blocks()
         yield core
 

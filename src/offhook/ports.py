@@ -416,29 +416,35 @@ Command = EndSession | FenceSession | ApplicationChanged | BlocksChanged | Subsc
 EVERY_NODE = "*"
 
 
+def _nobody(*_: object) -> None:
+    """Hears what nobody else does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Who hears what a broker has to say, in the event loop. By default nobody does.
+
+    Attributes:
+        publication: takes every event of the topics that are subscribed to: each once, in each topic's order.
+        command: takes the commands to this node.
+        resync: is called when commands to this node may have been lost: the store knows what they said.
+        gap: is told of a topic of which events were lost for good before they were handed out here.
+        late: takes an event of this node's own whose origin became known after it was handed out without, and what was
+            handed out of its topic since.
+    """
+
+    publication: Callable[[Publication], object] = _nobody
+    command: Callable[[Command], object] = _nobody
+    resync: Callable[[], object] = _nobody
+    gap: Callable[[Topic], object] = _nobody
+    late: Callable[[Publication, Sequence[Publication]], object] = _nobody
+
+
 class Broker(Protocol):
     """Topics, leases and commands among the nodes of one system."""
 
-    def start(
-        self,
-        node: str,
-        on_publication: Callable[[Publication], None],
-        on_command: Callable[[Command], None],
-        on_resync: Callable[[], object] | None = None,
-        on_gap: Callable[[Topic], None] | None = None,
-        on_late: Callable[[Publication, Sequence[Publication]], None] | None = None,
-    ) -> None:
-        """Names this node and says who is to hear. Called once, before anything else, in the event loop.
-
-        Args:
-            node: this node's name, unlike any other's.
-            on_publication: takes every event of the topics that are subscribed to: each once, in each topic's order.
-            on_command: takes the commands to this node.
-            on_resync: is called when commands to this node may have been lost: the store knows what they said.
-            on_gap: is told of a topic of which events were lost for good before they were handed out here.
-            on_late: takes an event of this node's own whose origin became known after it was handed out without, and
-                what was handed out of its topic since.
-        """
+    def start(self, node: str, handlers: Handlers) -> None:
+        """Names this node, unlike any other, and says who is to hear. Called once, before anything else."""
 
     @property
     def epoch(self) -> str:

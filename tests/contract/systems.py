@@ -14,7 +14,7 @@ from offhook.broker.journal import Journal
 from offhook.broker.memory import MemoryBroker
 from offhook.domain.accounts import Application, User
 from offhook.domain.sessions import Authentication, Client, Session, SessionState
-from offhook.ports import Broker, Command, Publication, Store
+from offhook.ports import Broker, Command, Handlers, Publication, Store
 from offhook.storage import SQLiteStore
 from offhook.storage.postgres import PostgresStore
 
@@ -87,7 +87,7 @@ class StoreEngine:
         store = await self.store(lambda publications: broker.deliver(publications), history_size, history_seconds)
         broker = self.broker(store.journal)
         system = System(store, broker)
-        broker.start(NODE, system.heard.append, system.commands.append)
+        broker.start(NODE, Handlers(publication=system.heard.append, command=system.commands.append))
         return system
 
     async def store(

@@ -14,7 +14,7 @@ P = ParamSpec("P")
 log = structlog.get_logger(__name__)
 
 
-def call(failure: str, topic: Topic, handler: Callable[P, None], *values: P.args, **named: P.kwargs) -> None:
+def call(failure: str, topic: Topic, handler: Callable[P, object], *values: P.args, **named: P.kwargs) -> None:
     """Calls a handler; an exception of its is logged.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -17,7 +17,7 @@ from offhook.broker.handlers import call
 from offhook.broker.journal import Journal, JournalLeases, read_on
 from offhook.broker.recent import RECENT, following
 from offhook.domain.events import Position, Topic
-from offhook.ports import EVERY_NODE, Command, HistoryLost, Publication
+from offhook.ports import EVERY_NODE, Command, Handlers, HistoryLost, Publication
 
 log = structlog.get_logger(__name__)
 
@@ -64,30 +64,18 @@ class MemoryBroker(JournalLeases):
         self._recent = recent
         self._heard: dict[Topic, _Heard] = {}
         self._node: str | None = None
-        self._on_publication: Callable[[Publication], None] = _nobody
-        self._on_command: Callable[[Command], None] = _nobody
-        self._on_gap: Callable[[Topic], None] = _nobody
+        self._handlers = Handlers()
         self._epoch = journal.epoch
 
-    def start(
-        self,
-        node: str,
-        on_publication: Callable[[Publication], None],
-        on_command: Callable[[Command], None],
-        on_resync: Callable[[], object] | None = None,
-        on_gap: Callable[[Topic], None] | None = None,
-        on_late: Callable[[Publication, Sequence[Publication]], None] | None = None,
-    ) -> None:
+    def start(self, node: str, handlers: Handlers) -> None:
         """As ``ports.Broker`` says. An exception of a handler is logged and keeps nothing from anyone.
 
-        No command is ever lost and nothing is late here, so ``on_resync`` and ``on_late`` are not called.
+        No command is ever lost and nothing is late here, so ``resync`` and ``late`` are not called.
         """
         if self._node is not None:
             raise RuntimeError("the broker has been started")
         self._node = node
-        self._on_publication = on_publication
-        self._on_command = on_command
-        self._on_gap = on_gap or _nobody
+        self._handlers = handlers
 
     @property
     def epoch(self) -> str:
@@ -118,9 +106,9 @@ class MemoryBroker(JournalLeases):
                 continue
             missed = heard.misses(publication)
             heard.take(publication, self._recent)
-            call("publication_failed", publication.topic, self._on_publication, publication)
+            call("publication_failed", publication.topic, self._handlers.publication, publication)
             if missed:
-                call("gap_failed", publication.topic, self._on_gap, publication.topic)
+                call("gap_failed", publication.topic, self._handlers.gap, publication.topic)
 
     def _check_epoch(self) -> None:
         """If the journal has become another history, everything starts over."""
@@ -129,7 +117,7 @@ class MemoryBroker(JournalLeases):
         self._epoch = self._journal.epoch
         for topic in list(self._heard):
             self._heard[topic] = _Heard()
-            call("gap_failed", topic, self._on_gap, topic)
+            call("gap_failed", topic, self._handlers.gap, topic)
 
     async def subscribe(self, topic: Topic) -> None:
         """As ``ports.Broker`` says."""
@@ -175,16 +163,12 @@ class MemoryBroker(JournalLeases):
 
     def _take(self, command: Command) -> None:
         try:
-            self._on_command(command)
+            self._handlers.command(command)
         except Exception:
             log.exception("command_failed", command=type(command).__name__)
 
     async def close(self) -> None:
         """As ``ports.Broker`` says. Nothing is delivered any more; the store closes the journal."""
         self._heard.clear()
-        self._on_publication = self._on_command = self._on_gap = _nobody
+        self._handlers = Handlers()
         self._node = None
-
-
-def _nobody(_: object) -> None:
-    """Hears what nobody else does."""

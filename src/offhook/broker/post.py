@@ -43,7 +43,7 @@ class Post:
         self,
         node: str,
         mesh: Mesh,
-        on_command: Callable[[Command], None],
+        on_command: Callable[[Command], object],
         on_resync: Callable[[], object],
         counts: Counts,
     ) -> None:

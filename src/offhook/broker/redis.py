@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import structlog
@@ -24,7 +24,7 @@ from offhook.broker.post import Post
 from offhook.broker.recent import RECENT
 from offhook.broker.sequencer import Line
 from offhook.domain.events import Position, Topic
-from offhook.ports import Command, HistoryLost, Publication
+from offhook.ports import Command, Handlers, HistoryLost, Publication
 
 HEARD_WITHIN = 0.25
 """Seconds that a subscription waits for Redis; after that the journal has what comes meanwhile."""
@@ -52,9 +52,7 @@ class RedisBroker(JournalLeases):
         self._lines: dict[Topic, Line] = {}
         self._node: str | None = None
         self._closed = False
-        self._on_publication: Callable[[Publication], None] = _nobody
-        self._on_gap: Callable[[Topic], None] = _nobody
-        self._on_late: Callable[[Publication, Sequence[Publication]], None] = _nobody
+        self._handlers = Handlers()
         self.counts = Counts()
         self._mesh = Mesh(servers, self)
         self._lookout = Lookout(
@@ -64,25 +62,15 @@ class RedisBroker(JournalLeases):
         self._post: Post | None = None
         self._joining: dict[bytes, asyncio.Future[None]] = {}
 
-    def start(
-        self,
-        node: str,
-        on_publication: Callable[[Publication], None],
-        on_command: Callable[[Command], None],
-        on_resync: Callable[[], object] | None = None,
-        on_gap: Callable[[Topic], None] | None = None,
-        on_late: Callable[[Publication, Sequence[Publication]], None] | None = None,
-    ) -> None:
+    def start(self, node: str, handlers: Handlers) -> None:
         """As ``ports.Broker`` says. An exception of a handler is logged and keeps nothing from anyone."""
         if self._node is not None or self._closed:
             raise RuntimeError("the broker has been started")
         self._node = node
-        self._on_publication = on_publication
-        self._on_gap = on_gap or _nobody
-        self._on_late = on_late or _nobody
+        self._handlers = handlers
         self._name_channels()
         self._mesh.start()
-        self._post = Post(node, self._mesh, on_command, on_resync or _nothing, self.counts)
+        self._post = Post(node, self._mesh, handlers.command, handlers.resync, self.counts)
         self._post.open(self._prefix)
         self._lookout.start()
 
@@ -112,7 +100,7 @@ class RedisBroker(JournalLeases):
             return
         self._closed = True
         self._lines.clear()
-        self._on_publication = self._on_gap = self._on_late = _nobody
+        self._handlers = Handlers()
         if self._post is not None:
             await self._post.close()
         await self._lookout.close()
@@ -180,14 +168,14 @@ class RedisBroker(JournalLeases):
 
     def _hand_out(self, publications: Sequence[Publication]) -> None:
         for publication in publications:
-            call("publication_failed", publication.topic, self._on_publication, publication)
+            call("publication_failed", publication.topic, self._handlers.publication, publication)
 
     def _hand_out_late(self, publication: Publication, line: Line) -> None:
         newer = line.after(publication.position.offset, self._recent) or ()
-        call("publication_failed", publication.topic, self._on_late, publication, newer)
+        call("publication_failed", publication.topic, self._handlers.late, publication, newer)
 
     def _gap(self, topic: Topic) -> None:
-        call("gap_failed", topic, self._on_gap, topic)
+        call("gap_failed", topic, self._handlers.gap, topic)
 
     async def subscribe(self, topic: Topic) -> None:
         """As ``ports.Broker`` says. Does not wait for a Redis or a journal that is away."""
@@ -324,11 +312,3 @@ class RedisBroker(JournalLeases):
     def turned(self) -> None:
         """See ``link.Listener``."""
         self._lookout.look_at_all()
-
-
-def _nobody(*_: object) -> None:
-    """Hears what nobody else does."""
-
-
-def _nothing() -> None:
-    """Does what nobody else does."""

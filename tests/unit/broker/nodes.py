@@ -14,7 +14,7 @@ from tests.unit.broker.shared import SharedJournal, an_event, until
 from offhook.broker.mesh import parse_broker_url
 from offhook.broker.redis import RedisBroker
 from offhook.domain.events import Topic
-from offhook.ports import Command, Publication
+from offhook.ports import Command, Handlers, Publication
 
 PREFIX_BYTES = 6
 
@@ -35,7 +35,8 @@ class Node:
         self.broker = RedisBroker(journal, parse_broker_url(url), prefix)
 
     def start(self) -> None:
-        self.broker.start(self.name, self._hear, self.commands.append, self._resync, self.gaps.append, self._hear_late)
+        handlers = Handlers(self._hear, self.commands.append, self._resync, self.gaps.append, self._hear_late)
+        self.broker.start(self.name, handlers)
 
     def _hear(self, publication: Publication) -> None:
         self.heard[publication.topic].append(publication.position.offset)

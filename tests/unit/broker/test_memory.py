@@ -13,7 +13,7 @@ from offhook.broker.journal import Journal, Recorded
 from offhook.broker.memory import MemoryBroker
 from offhook.domain.events import Position, Topic, UserUpdated
 from offhook.errors import Unavailable
-from offhook.ports import ApplicationChanged, Command, HistoryLost, Publication, Transaction
+from offhook.ports import ApplicationChanged, Command, Handlers, HistoryLost, Publication, Transaction
 from offhook.storage import SQLiteStore
 
 TOPIC, OTHER = Topic("user.1"), Topic("user.2")
@@ -92,7 +92,7 @@ async def test_recent_history_takes_no_read_and_older_history_does(setting: Sett
 
 async def test_recent_publications_are_shared_with_what_gateways_keep_on_them(setting: Setting) -> None:
     heard: list[Publication] = []
-    setting.broker.start(NODE, heard.append, lambda command: None)
+    setting.broker.start(NODE, Handlers(publication=heard.append))
     await setting.broker.subscribe(TOPIC)
     await setting.publish()
     (again,) = await setting.broker.history(TOPIC, Position(setting.journal.epoch, 0), 10)
@@ -149,7 +149,7 @@ async def test_handlers_that_raise_cost_no_other_publication_or_command(setting:
         commands.append(command)
         raise ValueError("a handler's defect")
 
-    setting.broker.start(NODE, hear, obey)
+    setting.broker.start(NODE, Handlers(publication=hear, command=obey))
     await setting.broker.subscribe(TOPIC)
     await setting.publish(count=3)
     assert heard == [1, 2, 3]
@@ -162,9 +162,9 @@ async def test_handlers_that_raise_cost_no_other_publication_or_command(setting:
 
 async def test_a_broker_is_started_once_and_before_that_nobody_takes_commands(setting: Setting) -> None:
     assert await setting.broker.send(NODE, ApplicationChanged(1, closed=False)) is False
-    setting.broker.start(NODE, lambda publication: None, lambda command: None)
+    setting.broker.start(NODE, Handlers())
     with pytest.raises(RuntimeError):
-        setting.broker.start(NODE, lambda publication: None, lambda command: None)
+        setting.broker.start(NODE, Handlers())
     await setting.broker.close()
     assert await setting.broker.send(NODE, ApplicationChanged(1, closed=False)) is False
 
@@ -194,9 +194,7 @@ async def test_an_event_that_was_never_handed_out_is_a_gap(setting: Setting) -> 
     """The store may have taken a commit of which nobody could say so."""
     heard: list[int] = []
     gaps: list[Topic] = []
-    setting.broker.start(
-        NODE, lambda each: heard.append(each.position.offset), lambda command: None, on_gap=gaps.append
-    )
+    setting.broker.start(NODE, Handlers(publication=lambda each: heard.append(each.position.offset), gap=gaps.append))
     await setting.broker.subscribe(TOPIC)
     await setting.publish()
     deliver = setting.broker.deliver
@@ -210,7 +208,7 @@ async def test_an_event_that_was_never_handed_out_is_a_gap(setting: Setting) -> 
 
 async def test_another_history_is_a_gap_of_every_topic(setting: Setting) -> None:
     gaps: list[Topic] = []
-    setting.broker.start(NODE, lambda each: None, lambda command: None, on_gap=gaps.append)
+    setting.broker.start(NODE, Handlers(gap=gaps.append))
     await setting.broker.subscribe(TOPIC)
     await setting.broker.subscribe(OTHER)
     await setting.publish(count=2)

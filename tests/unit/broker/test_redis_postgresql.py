@@ -16,7 +16,7 @@ from tests.unit.broker.shared import until
 from offhook.broker.mesh import parse_broker_url
 from offhook.broker.redis import RedisBroker
 from offhook.domain.events import Origin, Topic, UserUpdated, application_topic, user_topic
-from offhook.ports import Publication, Transaction
+from offhook.ports import Handlers, Publication, Transaction
 from offhook.storage.postgres import PostgresStore
 
 EVERYBODY = application_topic(1)
@@ -39,7 +39,7 @@ class Node:
             url, lambda publications: self.broker.deliver(publications), clock=ManualClock()
         )
         self.broker = RedisBroker(self.store.journal, parse_broker_url(redis))
-        self.broker.start(self.name, self._hear, lambda command: None, on_gap=self.gaps.append, on_late=self._hear_late)
+        self.broker.start(self.name, Handlers(publication=self._hear, gap=self.gaps.append, late=self._hear_late))
         await asyncio.gather(*(self.broker.subscribe(topic) for topic in TOPICS))
         return self
 

@@ -16,7 +16,7 @@ from offhook.domain.events import Origin, Position, Topic, UserUpdated, applicat
 from offhook.domain.sessions import SessionState
 from offhook.domain.values import PageRequest
 from offhook.gateways.background import settle
-from offhook.ports import HistoryLost, Publication, SessionFilter
+from offhook.ports import Handlers, HistoryLost, Publication, SessionFilter
 
 
 async def test_a_gap_sends_its_clients_away_and_they_start_over(
@@ -27,7 +27,7 @@ async def test_a_gap_sends_its_clients_away_and_they_start_over(
     topic = application_topic(application.id)
     with monkeypatch.context() as patch:
         # As if these had been committed elsewhere, and pruned before word of them came.
-        patch.setattr(core.broker, "_on_publication", lambda publication: None)
+        patch.setattr(core.broker, "_handlers", Handlers())
         for number in range(260):
             await core.users.change(application, john.id, UserChanges(display_name=f"{number}"))
     core.hub.gap(topic)

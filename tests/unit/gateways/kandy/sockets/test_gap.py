@@ -14,6 +14,7 @@ from offhook.domain.events import application_topic, user_topic
 from offhook.domain.presence import Activity
 from offhook.gateways.background import settle
 from offhook.gateways.kandy.gateway import Gateway
+from offhook.ports import Handlers
 
 
 async def test_presence_that_was_missed_is_told_anew(
@@ -25,7 +26,7 @@ async def test_presence_that_was_missed_is_told_anew(
     await until(lambda: alice.page.shown == {BOB: ("open", "active", "")} and alice.wire.unproved == 0)
     await settle()
     with monkeypatch.context() as patch:
-        patch.setattr(core.broker, "_on_publication", lambda publication: None)
+        patch.setattr(core.broker, "_handlers", Handlers())
         await choose(core, BOB, *[Activity.AWAY, Activity.BUSY] * 80)
     assert alice.page.shown == {BOB: ("open", "active", "")}
     core.hub.gap(application_topic(application.id))
@@ -40,7 +41,7 @@ async def test_messages_that_were_missed_end_the_subscription(
 ) -> None:
     alice = await connected(gateway, core)
     with monkeypatch.context() as patch:
-        patch.setattr(core.broker, "_on_publication", lambda publication: None)
+        patch.setattr(core.broker, "_handlers", Handlers())
         await send(core, *(f"{number}" for number in range(260)))
     core.hub.gap(user_topic(alice.user_id))
     await until(lambda: alice.page.gone == 1)
